@@ -1,0 +1,122 @@
+use super::{FileIdent, GhostId, OpenFileId, ShmemId, SocketV1};
+use serde::{Deserialize, Serialize};
+use wincode::{SchemaRead, SchemaWrite};
+
+/// What an open file description is. New kinds go at the end: the tag is part of the format.
+#[derive(Debug, Clone, PartialEq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub enum FileKindV1 {
+    /// A regular file, a directory or an O_PATH handle, opened again by path.
+    Path {
+        /// Path.
+        path: Vec<u8>,
+        /// Identity at capture.
+        ident: FileIdent,
+        /// The contents, when a regular file had no name any more.
+        ghost: Option<GhostId>,
+    },
+    /// A character device without state: /dev/null, zero, full, random, urandom.
+    Device {
+        /// Path.
+        path: Vec<u8>,
+        /// Device number.
+        rdev: u64,
+    },
+    /// One end of a pipe whose ends are all within the job.
+    Pipe(PipeEndV1),
+    /// A FIFO opened by path.
+    Fifo {
+        /// Path.
+        path: Vec<u8>,
+        /// Its pipe.
+        pipe: PipeEndV1,
+    },
+    /// eventfd(2).
+    Eventfd {
+        /// Counter.
+        count: u64,
+        /// EFD_SEMAPHORE.
+        semaphore: bool,
+    },
+    /// epoll(7).
+    Epoll {
+        /// What it watches.
+        targets: Vec<EpollTargetV1>,
+    },
+    /// timerfd_create(2).
+    Timerfd {
+        /// Clock.
+        clock: i32,
+        /// Flags of timerfd_settime.
+        settime_flags: u32,
+        /// Expirations not read yet.
+        ticks: u64,
+        /// What is left, ns; 0 is disarmed.
+        value_ns: u64,
+        /// Period, ns.
+        interval_ns: u64,
+    },
+    /// signalfd(2).
+    Signalfd {
+        /// Signals that it reads.
+        mask: u64,
+    },
+    /// inotify(7).
+    Inotify {
+        /// Watches.
+        watches: Vec<InotifyWatchV1>,
+        /// Events not read yet, as read(2) gives them.
+        events: Vec<u8>,
+    },
+    /// memfd_create(2).
+    Memfd {
+        /// The object.
+        shmem: ShmemId,
+    },
+    /// A socket.
+    Socket(Box<SocketV1>),
+    /// An object whose other end is outside the job, standing at descriptor 0, 1 or 2 of the root task (a terminal, a pipe to
+    /// the shell): restore takes the restoring command's own descriptor of that number.
+    Stdio {
+        /// 0, 1 or 2.
+        number: u32,
+        /// What it was, for messages.
+        was: String,
+    },
+}
+
+/// One end of a pipe. All the ends with one inode are one pipe.
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub struct PipeEndV1 {
+    /// Inode: equal for all ends of one pipe.
+    pub inode: u64,
+    /// F_GETPIPE_SZ, bytes.
+    pub capacity: u32,
+    /// What is in it; on one end of each pipe only, empty on the others.
+    pub data: Vec<u8>,
+    /// Lengths of the packets in `data` for O_DIRECT pipes; else empty.
+    pub packets: Vec<u32>,
+}
+
+/// One entry of an epoll set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub struct EpollTargetV1 {
+    /// The number that it was added under.
+    pub fd: i32,
+    /// The open file description that it watches.
+    pub file: OpenFileId,
+    /// EPOLL*.
+    pub events: u32,
+    /// epoll_data.
+    pub data: u64,
+}
+
+/// One inotify watch.
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub struct InotifyWatchV1 {
+    /// Watch descriptor.
+    pub wd: i32,
+    /// IN_* mask.
+    pub mask: u32,
+    /// Path of what it watches.
+    pub path: Vec<u8>,
+}

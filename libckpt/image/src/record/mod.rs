@@ -1,0 +1,58 @@
+//! Records: one typed, versioned piece of state each.
+//!
+//! A record is a plain struct with a `V1` suffix, encoded in bincode's format (fixed-width little-endian
+//! integers, `u64` lengths, `u32` enum tags). A change of shape makes a `V2` beside it; the old one stays
+//! readable. Records refer to each other by ids that are unique within one image ([`MmId`] and its kin), so that
+//! what the kernel shares between tasks is stored once and shared again after restore.
+mod creds;
+mod fd;
+mod file;
+mod fs;
+mod inventory;
+mod mm;
+mod sighand;
+mod socket;
+mod task;
+mod thread;
+mod timer;
+mod vma;
+
+pub use creds::*;
+pub use fd::*;
+pub use file::*;
+pub use fs::*;
+pub use inventory::*;
+pub use mm::*;
+pub use sighand::*;
+pub use socket::*;
+pub use task::*;
+pub use thread::*;
+pub use timer::*;
+pub use vma::*;
+
+use serde::{Deserialize, Serialize};
+use wincode::{SchemaRead, SchemaWrite};
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident;)*) => { $(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+        pub struct $name(pub u32);
+    )* };
+}
+ids! {
+    /// An address space ([`MmV1`]).
+    MmId;
+    /// A table of file descriptors ([`FdTableV1`]).
+    FdTableId;
+    /// Working directory, root and umask ([`FsV1`]).
+    FsId;
+    /// A table of signal actions ([`SighandV1`]).
+    SighandId;
+    /// An open file description ([`OpenFileV1`]).
+    OpenFileId;
+    /// A memory object that mappings and descriptors share: shared anonymous memory or a memfd ([`ShmemV1`]).
+    ShmemId;
+    /// The contents of an unlinked regular file ([`GhostV1`]).
+    GhostId;
+}

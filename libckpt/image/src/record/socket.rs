@@ -1,0 +1,74 @@
+use super::{FileIdent, OpenFileId};
+use serde::{Deserialize, Serialize};
+use wincode::{SchemaRead, SchemaWrite};
+
+/// A socket: AF_UNIX of every type; TCP and UDP that listen or are unconnected.
+#[derive(Debug, Clone, PartialEq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub struct SocketV1 {
+    /// AF_*.
+    pub domain: i32,
+    /// SOCK_*.
+    pub kind: i32,
+    /// IPPROTO_*.
+    pub protocol: i32,
+    /// Inode, which names it among the job's sockets.
+    pub inode: u64,
+    /// `sockaddr` that it is bound to, as getsockname(2) gives it; empty when unbound.
+    pub local: Vec<u8>,
+    /// State.
+    pub state: SocketStateV1,
+    /// setsockopt(2): level, name, value.
+    pub options: Vec<(i32, i32, Vec<u8>)>,
+    /// SHUT_* that were done: bit 0 reading, bit 1 writing.
+    pub shutdown: u32,
+    /// What waits to be read.
+    pub queue: Vec<DatagramV1>,
+    /// The socket file's identity and owner (AF_UNIX bound to a path that still exists).
+    pub path_ident: Option<FileIdent>,
+}
+
+/// What a socket does.
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub enum SocketStateV1 {
+    /// Neither listens nor is connected.
+    Unconnected,
+    /// Listens.
+    Listening {
+        /// Backlog.
+        backlog: u32,
+    },
+    /// Connected within the job.
+    Connected {
+        /// The peer's inode.
+        peer_inode: u64,
+        /// SO_PEERCRED: pid, uid, gid.
+        peer_creds: (i32, u32, u32),
+    },
+    /// It was connected, and its peer is gone.
+    PeerClosed,
+    /// Connected to an address (datagram sockets).
+    ConnectedTo {
+        /// `sockaddr`.
+        address: Vec<u8>,
+    },
+    /// A connection that a listener of the job has not accepted yet; it has no descriptor of its own.
+    InBacklog {
+        /// The listener's inode.
+        listener_inode: u64,
+        /// The connecting peer's inode.
+        peer_inode: u64,
+    },
+}
+
+/// A message or a run of bytes in a socket's queue.
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub struct DatagramV1 {
+    /// Bytes.
+    pub data: Vec<u8>,
+    /// `sockaddr` of the sender; empty when it had none.
+    pub from: Vec<u8>,
+    /// Descriptors under way in it (SCM_RIGHTS).
+    pub files: Vec<OpenFileId>,
+    /// SCM_CREDENTIALS: pid, uid, gid.
+    pub creds: Option<(i32, u32, u32)>,
+}

@@ -1,0 +1,1 @@
+//! `libckpt.so`: what `LD_PRELOAD` names.
