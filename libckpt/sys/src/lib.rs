@@ -1,1 +1,22 @@
-//! placeholder
+//! Typed Linux interfaces: mechanism without policy.
+//!
+//! Most of ckpt's `unsafe` is here. Remote system calls ([`inject`]) live here too: the engine works on a process from
+//! outside, by running system calls in its stopped threads.
+//!
+//! Architecture invariant: nothing here knows what a checkpoint is.
+pub mod addr;
+pub mod arch;
+pub mod error;
+pub mod inject;
+pub mod memory;
+pub mod pagemap;
+pub mod pidfd;
+pub mod proc;
+pub mod ptrace;
+pub mod raw;
+pub mod sched;
+pub mod spawn;
+pub mod uffd;
+
+pub use addr::{CodeAddr, RemoteAddr};
+pub use error::{SysError, SysResult};

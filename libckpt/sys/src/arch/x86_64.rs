@@ -1,0 +1,259 @@
+//! x86-64.
+use nix::errno::Errno;
+
+/// General registers: `struct user_regs_struct` as NT_PRSTATUS has it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Gpr {
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub rbp: u64,
+    pub rbx: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub rax: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    pub orig_rax: u64,
+    pub rip: u64,
+    pub cs: u64,
+    pub eflags: u64,
+    pub rsp: u64,
+    pub ss: u64,
+    pub fs_base: u64,
+    pub gs_base: u64,
+    pub ds: u64,
+    pub es: u64,
+    pub fs: u64,
+    pub gs: u64,
+}
+
+/// Words in [`Gpr`].
+pub const GPR_WORDS: usize = 27;
+
+/// "Not in a system call" in [`Gpr::orig_rax`].
+pub const NO_SYSCALL: u64 = u64::MAX;
+
+/// Errors that only the kernel's own restart logic sees (include/linux/errno.h).
+pub mod restart {
+    /// Restart always unless a handler without SA_RESTART runs.
+    pub const ERESTARTSYS: i64 = -512;
+    /// Restart always.
+    pub const ERESTARTNOINTR: i64 = -513;
+    /// Restart if no handler runs.
+    pub const ERESTARTNOHAND: i64 = -514;
+    /// Restart by restart_syscall(2).
+    pub const ERESTART_RESTARTBLOCK: i64 = -516;
+}
+
+impl Gpr {
+    /// The registers as words, in the order of the kernel's structure.
+    #[must_use]
+    pub fn to_words(&self) -> [u64; GPR_WORDS] {
+        // SAFETY: both are 27 words of plain data; the assertion below holds them together.
+        unsafe { std::mem::transmute::<Self, [u64; GPR_WORDS]>(*self) }
+    }
+
+    /// The registers from words in the order of the kernel's structure.
+    #[must_use]
+    pub fn from_words(words: [u64; GPR_WORDS]) -> Self {
+        // SAFETY: as in `to_words`; every bit pattern is a valid register.
+        unsafe { std::mem::transmute::<[u64; GPR_WORDS], Self>(words) }
+    }
+
+    /// Instruction pointer.
+    #[must_use]
+    pub fn ip(&self) -> u64 {
+        self.rip
+    }
+
+    /// The system call that the thread was stopped in, if any.
+    #[must_use]
+    pub fn interrupted_syscall(&self) -> Option<u64> {
+        (self.orig_rax.cast_signed() >= 0).then_some(self.orig_rax)
+    }
+
+    /// What the system call returned, as the kernel's negative error or value.
+    #[must_use]
+    pub fn result(&self) -> i64 {
+        self.rax.cast_signed()
+    }
+
+    /// The arguments of the system call that the thread was stopped in.
+    #[must_use]
+    pub fn syscall_args(&self) -> [u64; 6] {
+        [self.rdi, self.rsi, self.rdx, self.r10, self.r8, self.r9]
+    }
+
+    /// These registers changed so that the thread makes system call `nr` at `ip`, where a syscall instruction is.
+    #[must_use]
+    pub fn with_syscall(mut self, ip: u64, nr: u64, args: [u64; 6]) -> Self {
+        [self.rdi, self.rsi, self.rdx, self.r10, self.r8, self.r9] = args;
+        self.rax = nr;
+        self.orig_rax = NO_SYSCALL;
+        self.rip = ip;
+        // A direction or trap flag of the program has no place in the scratch code.
+        self.eflags &= !0x500;
+        self
+    }
+
+    /// The outcome of a finished system call.
+    pub fn outcome(&self) -> Result<u64, Errno> {
+        let value = self.rax.cast_signed();
+        if (-4095..0).contains(&value) {
+            Err(Errno::from_raw(i32::try_from(-value).unwrap_or(libc::EINVAL)))
+        } else {
+            Ok(self.rax)
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Gpr>() == GPR_WORDS * 8);
+
+/// The instruction that makes a system call.
+pub const SYSCALL_INSN: [u8; 2] = [0x0f, 0x05];
+/// Its length, bytes.
+pub const SYSCALL_INSN_SIZE: u64 = 2;
+
+/// Offset of the address that [`scratch_code`] loads the stack pointer from.
+const FRAME_SLOT: u64 = 32;
+/// Offset in the scratch page of the code that touches AMX state.
+pub const AMX_TOUCH_OFFSET: u64 = 64;
+
+/// Code of the scratch page. A remote system call runs at its first instruction, and its tracer stops the thread there.
+/// When the tracer has died the thread runs on into rt_sigreturn(2), with a frame that holds the program's own registers and signal
+/// mask: so the program goes on as if nothing had been.
+///
+/// `frame` is the address of the frame's `ucontext` in the target.
+#[must_use]
+pub fn scratch_code(frame: u64) -> Vec<u8> {
+    let mut code = Vec::with_capacity(128);
+    code.extend(SYSCALL_INSN); // 0
+    // mov rsp, [rip + (FRAME_SLOT - 9)]
+    code.extend([0x48, 0x8b, 0x25]); // 2
+    code.extend((u32::try_from(FRAME_SLOT).unwrap_or(0) - 9).to_le_bytes()); // 5, ends at 9
+    code.extend([0xb8, 0x0f, 0, 0, 0]); // 9: mov eax, 15
+    code.extend(SYSCALL_INSN); // 14
+    code.extend([0x0f, 0x0b]); // 16: ud2
+    code.resize(usize::try_from(FRAME_SLOT).unwrap_or(0), 0xcc);
+    code.extend(frame.to_le_bytes());
+    code.resize(usize::try_from(AMX_TOUCH_OFFSET).unwrap_or(0), 0xcc);
+    // ldtilecfg [rdi]; tilezero tmm0; then getpid so that the tracer sees a system call stop.
+    code.extend([0xc4, 0xe2, 0x78, 0x49, 0x07]);
+    code.extend([0xc4, 0xe2, 0x7b, 0x49, 0xc0]);
+    code.extend([0xb8, 0x27, 0, 0, 0]);
+    code.extend(SYSCALL_INSN);
+    code.extend([0x0f, 0x0b]);
+    code
+}
+
+/// Bytes of `struct ucontext` before the extended state, as rt_sigreturn reads it: flags, link, stack (24), sigcontext (256), mask (8).
+const UCONTEXT_SIZE: usize = 16 + 24 + 256 + 8;
+const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
+const FP_XSTATE_MAGIC2: u32 = 0x4650_5845;
+const UC_FP_XSTATE: u64 = 1;
+const UC_SIGCONTEXT_SS: u64 = 2;
+const UC_STRICT_RESTORE_SS: u64 = 4;
+/// Offset of `sw_reserved` in the legacy area.
+const SW_RESERVED: usize = 464;
+/// Offset of XSTATE_BV, after the legacy area.
+const XSTATE_BV: usize = 512;
+
+/// Builds the frame that rt_sigreturn(2) restores `gpr`, `xstate` (standard format) and the signal mask from, to stand
+/// at `address`, which is aligned to 64 bytes. The signal stack is left as it is: SS_DISABLE'd frames would change it, so `altstack` is
+/// what the thread has (address, flags, size).
+#[must_use]
+pub fn recovery_frame(
+    address: u64,
+    gpr: &Gpr,
+    xstate: &[u8],
+    sigmask: u64,
+    altstack: (u64, u32, u64),
+) -> Vec<u8> {
+    let gpr = settled(gpr);
+    let fp_offset = UCONTEXT_SIZE.next_multiple_of(64);
+    let mut frame = Vec::with_capacity(fp_offset + xstate.len() + 4);
+    let mut word = |value: u64| frame.extend(value.to_le_bytes());
+    word(UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS);
+    word(0);
+    word(altstack.0);
+    word(u64::from(altstack.1));
+    word(altstack.2);
+    for value in [
+        gpr.r8, gpr.r9, gpr.r10, gpr.r11, gpr.r12, gpr.r13, gpr.r14, gpr.r15, gpr.rdi, gpr.rsi, gpr.rbp,
+        gpr.rbx, gpr.rdx, gpr.rax, gpr.rcx, gpr.rsp, gpr.rip, gpr.eflags,
+    ] {
+        word(value);
+    }
+    word((gpr.cs & 0xffff) | (gpr.ss & 0xffff) << 48);
+    for _ in 0..4 {
+        word(0); // err, trapno, oldmask, cr2
+    }
+    word(address + u64::try_from(fp_offset).unwrap_or(0));
+    for _ in 0..8 {
+        word(0);
+    }
+    word(sigmask);
+    frame.resize(fp_offset, 0);
+    frame.extend(xstate);
+    let size = u32::try_from(xstate.len()).unwrap_or(0);
+    let features: [u8; 8] =
+        xstate.get(SW_RESERVED..SW_RESERVED + 8).and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; 8]);
+    // NT_X86_XSTATE keeps XCR0 where a signal frame keeps its own description.
+    let area = &mut frame[fp_offset..];
+    if area.len() >= XSTATE_BV + 8 {
+        let reserved = &mut area[SW_RESERVED..SW_RESERVED + 48];
+        reserved.fill(0);
+        reserved[0..4].copy_from_slice(&FP_XSTATE_MAGIC1.to_le_bytes());
+        reserved[4..8].copy_from_slice(&(size + 4).to_le_bytes());
+        reserved[8..16].copy_from_slice(&features);
+        reserved[16..20].copy_from_slice(&size.to_le_bytes());
+    }
+    frame.extend(FP_XSTATE_MAGIC2.to_le_bytes());
+    frame
+}
+
+/// The registers with which the program goes on when the kernel's restart logic is not there to do it: a system
+/// call that would be restarted is made again, and one that needs a restart block fails with EINTR.
+fn settled(gpr: &Gpr) -> Gpr {
+    let mut gpr = *gpr;
+    if gpr.interrupted_syscall().is_some() {
+        match gpr.result() {
+            restart::ERESTARTSYS | restart::ERESTARTNOINTR | restart::ERESTARTNOHAND => {
+                gpr.rax = gpr.orig_rax;
+                gpr.rip -= 2;
+            }
+            restart::ERESTART_RESTARTBLOCK => {
+                gpr.rax = libc::SYS_restart_syscall.cast_unsigned();
+                gpr.rip -= 2;
+            }
+            _ => {}
+        }
+    }
+    gpr
+}
+
+/// XSTATE_BV of an XSAVE area: the components that are not in their initial state.
+#[must_use]
+pub fn xstate_components(xstate: &[u8]) -> u64 {
+    xstate.get(XSTATE_BV..XSTATE_BV + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
+}
+
+/// XCR0 as NT_X86_XSTATE has it in an XSAVE area.
+#[must_use]
+pub fn xstate_xcr0(xstate: &[u8]) -> u64 {
+    xstate
+        .get(SW_RESERVED..SW_RESERVED + 8)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map_or(0, u64::from_le_bytes)
+}
+
+/// XSAVE components of AMX: tile configuration and tile data.
+pub const XFEATURE_AMX: u64 = 1 << 17 | 1 << 18;

@@ -1,0 +1,165 @@
+//! PAGEMAP_SCAN (Documentation/admin-guide/mm/pagemap.rst, kernel 6.7): which pages exist and which were written, and
+//! write-protection of what was found, in one call.
+use crate::error::{SysError, SysResult};
+use nix::errno::Errno;
+use std::fs::File;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+
+/// Categories of pages.
+#[allow(missing_docs)]
+pub mod category {
+    pub const WPALLOWED: u64 = 1 << 0;
+    pub const WRITTEN: u64 = 1 << 1;
+    pub const FILE: u64 = 1 << 2;
+    pub const PRESENT: u64 = 1 << 3;
+    pub const SWAPPED: u64 = 1 << 4;
+    pub const PFNZERO: u64 = 1 << 5;
+    pub const HUGE: u64 = 1 << 6;
+    pub const SOFT_DIRTY: u64 = 1 << 7;
+    pub const GUARD: u64 = 1 << 8;
+}
+
+/// Write-protect the pages that match.
+pub const WP_MATCHING: u64 = 1 << 0;
+/// Fail with EPERM where memory is not registered for asynchronous write-protection.
+pub const CHECK_WPASYNC: u64 = 1 << 1;
+
+/// A run of pages with the same categories.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PageRegion {
+    /// First byte.
+    pub start: u64,
+    /// First byte after.
+    pub end: u64,
+    /// `category` bits, of those asked for.
+    pub categories: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct ScanArg {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+/// What to look for: a page matches when, after flipping `inverted`, all of `all` and (if not 0) one of `any` are set.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Query {
+    /// WP_MATCHING, CHECK_WPASYNC.
+    pub flags: u64,
+    /// Categories that are flipped first.
+    pub inverted: u64,
+    /// All of these.
+    pub all: u64,
+    /// One of these.
+    pub any: u64,
+    /// Categories told in the answer.
+    pub report: u64,
+}
+
+/// A process's page map.
+#[derive(Debug)]
+pub struct Pagemap {
+    file: File,
+    pid: i32,
+}
+
+impl Pagemap {
+    /// Opens the page map of `pid`.
+    pub fn open(pid: i32) -> SysResult<Self> {
+        let path = format!("/proc/{pid}/pagemap");
+        let file = File::open(&path).map_err(|error| SysError::new("open", &path, error))?;
+        Ok(Self { file, pid })
+    }
+
+    /// Appends the runs of pages in `range` that match `query` to `found`.
+    ///
+    /// # Errors
+    /// EPERM with CHECK_WPASYNC: a mapping in the range is not registered. ENOTTY: the kernel has no PAGEMAP_SCAN (before 6.7).
+    pub fn scan(&self, range: Range<u64>, query: Query, found: &mut Vec<PageRegion>) -> SysResult<()> {
+        const BATCH: usize = 1024;
+        let mut batch = vec![PageRegion::default(); BATCH];
+        let mut start = range.start;
+        while start < range.end {
+            let mut arg = ScanArg {
+                size: u64::try_from(size_of::<ScanArg>()).unwrap_or(0),
+                flags: query.flags,
+                start,
+                end: range.end,
+                vec: u64::try_from(batch.as_mut_ptr().expose_provenance()).unwrap_or(0),
+                vec_len: u64::try_from(BATCH).unwrap_or(0),
+                category_inverted: query.inverted,
+                category_mask: query.all,
+                category_anyof_mask: query.any,
+                return_mask: query.report,
+                ..ScanArg::default()
+            };
+            let got = self.ioctl(&mut arg)?;
+            for region in &batch[..got] {
+                match found.last_mut() {
+                    Some(last) if last.end == region.start && last.categories == region.categories => {
+                        last.end = region.end;
+                    }
+                    _ => found.push(*region),
+                }
+            }
+            if arg.walk_end <= start {
+                break;
+            }
+            start = arg.walk_end;
+        }
+        Ok(())
+    }
+
+    /// Write-protects every page of `range` that matches `query`, telling nothing.
+    pub fn protect(&self, range: Range<u64>, query: Query) -> SysResult<()> {
+        let mut start = range.start;
+        while start < range.end {
+            let mut arg = ScanArg {
+                size: u64::try_from(size_of::<ScanArg>()).unwrap_or(0),
+                flags: query.flags | WP_MATCHING,
+                start,
+                end: range.end,
+                category_inverted: query.inverted,
+                category_mask: query.all,
+                category_anyof_mask: query.any,
+                ..ScanArg::default()
+            };
+            self.ioctl(&mut arg)?;
+            if arg.walk_end <= start {
+                break;
+            }
+            start = arg.walk_end;
+        }
+        Ok(())
+    }
+
+    fn ioctl(&self, arg: &mut ScanArg) -> SysResult<usize> {
+        const PAGEMAP_SCAN: u64 = 0xc060_6610;
+        loop {
+            // SAFETY: `arg` is laid out as the kernel's `struct pm_scan_arg`, with its size, and its vector is valid for `vec_len` regions.
+            let got = unsafe { libc::ioctl(self.file.as_raw_fd(), PAGEMAP_SCAN, std::ptr::from_mut(arg)) };
+            if got >= 0 {
+                return Ok(usize::try_from(got).unwrap_or(0));
+            }
+            if Errno::last() != Errno::EINTR {
+                let object = format!("pid {}, {:#x}-{:#x}", self.pid, arg.start, arg.end);
+                return Err(SysError::last("ioctl(PAGEMAP_SCAN)", object));
+            }
+        }
+    }
+}
+
+const _: () = assert!(size_of::<ScanArg>() == 96);

@@ -1,0 +1,32 @@
+//! What /proc says of a process.
+pub mod maps;
+pub mod stat;
+pub mod status;
+pub mod threads;
+
+use crate::error::{SysError, SysResult};
+use std::path::PathBuf;
+
+/// The bytes of `/proc/PID/NAME`.
+pub fn read(pid: i32, name: &str) -> SysResult<Vec<u8>> {
+    let path = format!("/proc/{pid}/{name}");
+    std::fs::read(&path).map_err(|error| SysError::new("read", path, error))
+}
+
+/// The text of `/proc/PID/NAME`; bytes that are not UTF-8 are replaced.
+pub fn read_text(pid: i32, name: &str) -> SysResult<String> {
+    read(pid, name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What the link `/proc/PID/NAME` names.
+pub fn read_link(pid: i32, name: &str) -> SysResult<PathBuf> {
+    let path = format!("/proc/{pid}/{name}");
+    std::fs::read_link(&path).map_err(|error| SysError::new("readlink", path, error))
+}
+
+/// The error of text that is not what the kernel documents.
+#[must_use]
+pub fn malformed(what: &'static str, pid: i32) -> SysError {
+    let error = std::io::Error::new(std::io::ErrorKind::InvalidData, "not in the form that proc(5) gives");
+    SysError::new(what, format!("pid {pid}"), error)
+}

@@ -1,0 +1,54 @@
+//! /proc/PID/task/TID/status.
+use super::{malformed, read_text};
+use crate::error::SysResult;
+use std::collections::HashMap;
+
+/// The lines of status by their names.
+#[derive(Debug, Clone)]
+pub struct Status {
+    tid: i32,
+    lines: HashMap<String, String>,
+}
+
+impl Status {
+    /// Reads the status of thread `tid` of `pid`.
+    pub fn of(pid: i32, tid: i32) -> SysResult<Self> {
+        let text = read_text(pid, &format!("task/{tid}/status"))?;
+        let lines = text
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+            .collect();
+        Ok(Self { tid, lines })
+    }
+
+    /// The text of line `name`, if the kernel has it.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.lines.get(name).map(String::as_str)
+    }
+
+    /// The decimal numbers of line `name`.
+    #[must_use]
+    pub fn numbers(&self, name: &str) -> Vec<u64> {
+        let words = self.text(name).unwrap_or_default().split_ascii_whitespace();
+        words.filter_map(|word| word.parse().ok()).collect()
+    }
+
+    /// The one decimal number of line `name`.
+    pub fn number(&self, name: &'static str) -> SysResult<u64> {
+        self.numbers(name).first().copied().ok_or_else(|| malformed(name, self.tid))
+    }
+
+    /// The hexadecimal mask of line `name`.
+    pub fn mask(&self, name: &'static str) -> SysResult<u64> {
+        let text = self.text(name).unwrap_or_default();
+        u64::from_str_radix(text, 16).map_err(|_| malformed(name, self.tid))
+    }
+
+    /// The octal number of line `name`.
+    pub fn octal(&self, name: &'static str) -> SysResult<u32> {
+        let text = self.text(name).unwrap_or_default();
+        u32::from_str_radix(text, 8).map_err(|_| malformed(name, self.tid))
+    }
+}

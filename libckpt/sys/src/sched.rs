@@ -1,0 +1,91 @@
+//! Scheduling attributes of a thread: sched_getattr(2), sched_setaffinity(2), ioprio_get(2).
+use crate::error::{SysError, SysResult};
+use crate::raw::syscall;
+
+/// `struct sched_attr`, its 56 bytes.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct SchedAttr {
+    pub size: u32,
+    pub policy: u32,
+    pub flags: u64,
+    pub nice: i32,
+    pub priority: u32,
+    pub runtime: u64,
+    pub deadline: u64,
+    pub period: u64,
+    pub util_min: u32,
+    pub util_max: u32,
+}
+
+const ATTR_SIZE: u32 = 56;
+const _: () = assert!(size_of::<SchedAttr>() == 56);
+
+fn word(value: i32) -> u64 {
+    i64::from(value).cast_unsigned()
+}
+
+fn pointer<T>(value: &mut T) -> u64 {
+    u64::try_from(std::ptr::from_mut(value).expose_provenance()).unwrap_or(0)
+}
+
+fn object(tid: i32) -> String {
+    format!("thread {tid}")
+}
+
+/// Reads the attributes of `tid`.
+pub fn attributes(tid: i32) -> SysResult<SchedAttr> {
+    let mut attr = SchedAttr::default();
+    let args = [word(tid), pointer(&mut attr), u64::from(ATTR_SIZE), 0, 0, 0];
+    // SAFETY: `attr` is valid for its size.
+    unsafe { syscall(libc::SYS_sched_getattr, args) }
+        .map_err(|errno| SysError::new("sched_getattr", object(tid), errno))?;
+    Ok(attr)
+}
+
+/// Sets the attributes of `tid`.
+pub fn set_attributes(tid: i32, attr: &SchedAttr) -> SysResult<()> {
+    let mut attr = SchedAttr { size: ATTR_SIZE, ..*attr };
+    // SAFETY: `attr` is valid for its size.
+    unsafe { syscall(libc::SYS_sched_setattr, [word(tid), pointer(&mut attr), 0, 0, 0, 0]) }
+        .map_err(|errno| SysError::new("sched_setattr", object(tid), errno))?;
+    Ok(())
+}
+
+/// The CPUs that `tid` may run on: bit N of byte N/8.
+pub fn affinity(tid: i32) -> SysResult<Vec<u8>> {
+    let mut mask = [0u8; 1024];
+    // SAFETY: `mask` is valid for its length.
+    let got = unsafe { syscall(libc::SYS_sched_getaffinity, [word(tid), 1024, pointer(&mut mask), 0, 0, 0]) }
+        .map_err(|errno| SysError::new("sched_getaffinity", object(tid), errno))?;
+    Ok(mask[..usize::try_from(got).unwrap_or(0)].to_vec())
+}
+
+/// Sets the CPUs that `tid` may run on.
+pub fn set_affinity(tid: i32, mask: &[u8]) -> SysResult<()> {
+    let at = u64::try_from(mask.as_ptr().expose_provenance()).unwrap_or(0);
+    let len = u64::try_from(mask.len()).unwrap_or(0);
+    // SAFETY: `mask` is valid for its length.
+    unsafe { syscall(libc::SYS_sched_setaffinity, [word(tid), len, at, 0, 0, 0]) }
+        .map_err(|errno| SysError::new("sched_setaffinity", object(tid), errno))?;
+    Ok(())
+}
+
+/// The I/O priority of `tid`.
+pub fn ioprio(tid: i32) -> SysResult<u32> {
+    const WHO_PROCESS: u64 = 1;
+    // SAFETY: no pointers.
+    unsafe { syscall(libc::SYS_ioprio_get, [WHO_PROCESS, word(tid), 0, 0, 0, 0]) }
+        .map(|value| u32::try_from(value).unwrap_or(0))
+        .map_err(|errno| SysError::new("ioprio_get", object(tid), errno))
+}
+
+/// Sets the I/O priority of `tid`.
+pub fn set_ioprio(tid: i32, ioprio: u32) -> SysResult<()> {
+    const WHO_PROCESS: u64 = 1;
+    // SAFETY: no pointers.
+    unsafe { syscall(libc::SYS_ioprio_set, [WHO_PROCESS, word(tid), u64::from(ioprio), 0, 0, 0]) }
+        .map_err(|errno| SysError::new("ioprio_set", object(tid), errno))?;
+    Ok(())
+}
