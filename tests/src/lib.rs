@@ -1,1 +1,17 @@
-//! Integration tests: harness.
+//! Harness of the integration tests.
+//!
+//! A test is an ordinary `#[test]` whose body runs within [`isolated`]: a PID, mount and network namespace of its own, with a
+//! store, a daemon and a runtime directory of its own. It starts **subjects** (small programs that set a kernel object
+//! up, wait, and check it from inside), looks at them from **outside** ([`outside::View`]), and drives the `ckpt`
+//! command as a user does. No test includes a crate of the engine: the command line is what is tested.
+pub mod capability;
+pub mod ckpt;
+mod isolate;
+pub mod outside;
+pub mod process;
+pub mod sandbox;
+pub mod subject;
+pub mod wait;
+
+pub use isolate::{isolated, target_dir};
+pub use sandbox::Sandbox;

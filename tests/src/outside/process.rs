@@ -1,0 +1,75 @@
+//! What the threads of a process share.
+use super::{View, hex, proc_link, proc_text};
+
+/// Lines of /proc/PID/status that must stay.
+pub(super) const STATUS: [&str; 24] = [
+    "Name",
+    "Umask",
+    "Tgid",
+    "Pid",
+    "TracerPid",
+    "Uid",
+    "Gid",
+    "Groups",
+    "NSpid",
+    "Threads",
+    "SigPnd",
+    "ShdPnd",
+    "SigBlk",
+    "SigIgn",
+    "SigCgt",
+    "CapInh",
+    "CapPrm",
+    "CapEff",
+    "CapBnd",
+    "CapAmb",
+    "NoNewPrivs",
+    "Seccomp",
+    "THP_enabled",
+    "Cpus_allowed_list",
+];
+
+/// Fields of /proc/PID/stat that must stay: number as proc(5) counts, and name.
+const STAT: [(usize, &str); 17] = [
+    (5, "pgrp"),
+    (6, "session"),
+    (7, "tty_nr"),
+    (18, "priority"),
+    (19, "nice"),
+    (20, "num_threads"),
+    (26, "startcode"),
+    (27, "endcode"),
+    (28, "startstack"),
+    (38, "exit_signal"),
+    (40, "rt_priority"),
+    (41, "policy"),
+    (45, "start_data"),
+    (46, "end_data"),
+    (47, "start_brk"),
+    (48, "arg_start"),
+    (51, "env_end"),
+];
+
+pub(super) fn look(view: &mut View, pid: i32) {
+    for line in proc_text(pid, "status").lines() {
+        if let Some((name, value)) = line.split_once(':')
+            && STATUS.contains(&name)
+        {
+            view.set(format!("status {name}"), value.trim());
+        }
+    }
+    let stat = proc_text(pid, "stat");
+    let fields: Vec<&str> = stat.rsplit_once(") ").expect("pid (comm) state").1.split(' ').collect();
+    for (number, name) in STAT {
+        view.set(format!("stat {name}"), fields[number - 3].trim());
+    }
+    for file in ["limits", "timers", "personality", "oom_score_adj", "coredump_filter"] {
+        view.set(file, proc_text(pid, file));
+    }
+    for file in ["auxv", "cmdline", "environ"] {
+        view.set(file, hex(&std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default()));
+    }
+    for link in ["exe", "cwd", "root"] {
+        view.set(link, proc_link(pid, link));
+    }
+}
