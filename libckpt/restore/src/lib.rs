@@ -1,1 +1,11 @@
-//! placeholder
+//! Restore: a checkpoint becomes a running process again.
+//!
+//! A new process with the old pid is made and held by ptrace; by remote system calls it gets rid of all that it has and takes on
+//! what the image says, one file of this crate per kind of record; last, all its threads are let go.
+//!
+//! Architecture invariants: capture and restore never know each other; until the last step a failure leaves nothing behind: the half-made process dies
+//! with its tracer.
+mod builder;
+pub mod error;
+
+pub use error::RestoreError;

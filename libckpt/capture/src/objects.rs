@@ -1,0 +1,54 @@
+//! Objects that descriptors and mappings of a job share, found by identity while its records are made.
+use ckpt_image::page::Space;
+use ckpt_image::record::{GhostId, GhostV1, OpenFileId, OpenFileV1, ShmemId, ShmemV1};
+use std::collections::HashMap;
+
+/// Bytes that were copied while the job was frozen, to be stored after it runs on.
+#[derive(Debug)]
+pub(crate) struct CopiedPages {
+    /// Where they belong.
+    pub(crate) space: Space,
+    /// Number of the first page.
+    pub(crate) first_page: u64,
+    /// Whole pages.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// A file's identity: device and inode.
+pub(crate) type InodeKey = (u64, u64);
+
+/// What was found so far.
+#[derive(Debug, Default)]
+pub(crate) struct Objects {
+    /// Open file descriptions.
+    pub(crate) open_files: Vec<OpenFileV1>,
+    /// Shared memory.
+    pub(crate) shmems: Vec<ShmemV1>,
+    /// Unlinked files.
+    pub(crate) ghosts: Vec<GhostV1>,
+    /// Contents of ghosts and shared memory.
+    pub(crate) copied: Vec<CopiedPages>,
+    shmem_ids: HashMap<InodeKey, ShmemId>,
+    ghost_ids: HashMap<InodeKey, GhostId>,
+}
+
+impl Objects {
+    /// The id of the shared memory object with this inode, and whether it is new: then the caller adds its record and its pages.
+    pub(crate) fn shmem(&mut self, key: InodeKey) -> (ShmemId, bool) {
+        let next = ShmemId(u32::try_from(self.shmem_ids.len()).unwrap_or(u32::MAX));
+        let id = *self.shmem_ids.entry(key).or_insert(next);
+        (id, id == next)
+    }
+
+    /// The id of the unlinked file with this inode, and whether it is new: then the caller adds its record and its pages.
+    pub(crate) fn ghost(&mut self, key: InodeKey) -> (GhostId, bool) {
+        let next = GhostId(u32::try_from(self.ghost_ids.len()).unwrap_or(u32::MAX));
+        let id = *self.ghost_ids.entry(key).or_insert(next);
+        (id, id == next)
+    }
+
+    /// A fresh id for an open file description.
+    pub(crate) fn next_open_file(&self) -> OpenFileId {
+        OpenFileId(u32::try_from(self.open_files.len()).unwrap_or(u32::MAX))
+    }
+}
