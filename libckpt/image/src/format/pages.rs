@@ -1,0 +1,206 @@
+//! The page index: which pages a checkpoint has, and where.
+use super::{Role, StoreId, array, seal, u32_at, u64_at, unseal};
+use crate::StoreError;
+use crate::map::{END_OF_PAGES, ExtentMap, PageSet, Place, Value};
+use crate::page::Space;
+use crate::record::{GhostId, MmId, ShmemId};
+use std::path::Path;
+
+const COUNTS_LEN: usize = 32;
+const NAME_LEN: usize = 64;
+const RANGE_LEN: usize = 24;
+const RUN_LEN: usize = 32;
+const FLAG_LIVE: u32 = 1;
+
+/// What a page index says.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PagesFile {
+    /// The packs that `map` refers to, by file name.
+    pub(crate) packs: Vec<String>,
+    /// The pages that exist in this checkpoint; None: those of the parent and those of `map`.
+    pub(crate) live: Option<PageSet>,
+    /// Pages saved here, and pages that are zero from here on. All others are the parent's.
+    pub(crate) map: ExtentMap<Place>,
+}
+
+/// The file of a page index.
+pub(crate) fn encode_pages(index: &PagesFile, store: StoreId, name: &str) -> Vec<u8> {
+    let mut runs = Vec::new();
+    let mut absent = Vec::new();
+    let (mut run_count, mut absent_count) = (0_u64, 0_u64);
+    for (space, e) in index.map.iter() {
+        match e.value {
+            Place::Absent => {
+                absent_count += 1;
+                put_range(&mut absent, space, e.first, e.count);
+            }
+            Place::Stored { pack, slot } => {
+                let mut done = 0;
+                while done < e.count {
+                    let count = u32::try_from(e.count - done).unwrap_or(u32::MAX);
+                    run_count += 1;
+                    put_space(&mut runs, space);
+                    runs.extend_from_slice(&(e.first + done).to_le_bytes());
+                    runs.extend_from_slice(&(slot + done).to_le_bytes());
+                    runs.extend_from_slice(&count.to_le_bytes());
+                    runs.extend_from_slice(&pack.to_le_bytes());
+                    done += u64::from(count);
+                }
+            }
+        }
+    }
+    let mut live = Vec::new();
+    let mut live_count = 0_u64;
+    for (space, e) in index.live.iter().flat_map(PageSet::iter) {
+        live_count += 1;
+        put_range(&mut live, space, e.first, e.count);
+    }
+    let flags = if index.live.is_some() { FLAG_LIVE } else { 0 };
+    let packs = u32::try_from(index.packs.len()).expect("each pack is a file");
+    let mut body = Vec::with_capacity(COUNTS_LEN + live.len() + absent.len() + runs.len());
+    body.extend_from_slice(&flags.to_le_bytes());
+    body.extend_from_slice(&packs.to_le_bytes());
+    for count in [live_count, absent_count, run_count] {
+        body.extend_from_slice(&count.to_le_bytes());
+    }
+    for pack in &index.packs {
+        let mut field = [0; NAME_LEN];
+        field[..pack.len()].copy_from_slice(pack.as_bytes());
+        body.extend_from_slice(&field);
+    }
+    body.extend_from_slice(&live);
+    body.extend_from_slice(&absent);
+    body.extend_from_slice(&runs);
+    seal(Role::Pages, store, name, &body)
+}
+
+/// Checks and decodes the file of a page index.
+pub(crate) fn decode_pages(
+    file: &[u8],
+    path: &Path,
+    store: StoreId,
+    name: &str,
+) -> Result<(PagesFile, [u8; 32]), StoreError> {
+    let (body, digest) = unseal(file, path, Role::Pages, Some(store), Some(name))?;
+    let index =
+        decode_body(body).map_err(|reason| StoreError::corrupt(path, format!("page index: {reason}")))?;
+    Ok((index, digest))
+}
+
+fn decode_body(body: &[u8]) -> Result<PagesFile, &'static str> {
+    if body.len() < COUNTS_LEN {
+        return Err("cut short");
+    }
+    let flags = u32_at(body, 0);
+    let lengths = [
+        (u64::from(u32_at(body, 4)), NAME_LEN),
+        (u64_at(body, 8), RANGE_LEN),
+        (u64_at(body, 16), RANGE_LEN),
+        (u64_at(body, 24), RUN_LEN),
+    ];
+    let mut rest = &body[COUNTS_LEN..];
+    let mut parts: [&[u8]; 4] = [&[]; 4];
+    for (part, (count, size)) in parts.iter_mut().zip(lengths) {
+        let bytes = usize::try_from(count).ok().and_then(|n| n.checked_mul(size));
+        let bytes = bytes.filter(|n| *n <= rest.len()).ok_or("its counts exceed the file")?;
+        (*part, rest) = rest.split_at(bytes);
+    }
+    if !rest.is_empty() || flags & !FLAG_LIVE != 0 || (flags == 0 && !parts[1].is_empty()) {
+        return Err("it does not fit its counts");
+    }
+    let packs = parts[0].chunks_exact(NAME_LEN).map(pack_name).collect::<Result<Vec<_>, _>>()?;
+    let mut live = PageSet::default();
+    let mut order = Order::default();
+    for range in parts[1].chunks_exact(RANGE_LEN) {
+        let (space, first, count) = order.check(get_space(range)?, u64_at(range, 8), u64_at(range, 16))?;
+        live.insert(space, first, count, ());
+    }
+    let mut map = ExtentMap::default();
+    order = Order::default();
+    for range in parts[2].chunks_exact(RANGE_LEN) {
+        let (space, first, count) = order.check(get_space(range)?, u64_at(range, 8), u64_at(range, 16))?;
+        map.insert(space, first, count, Place::Absent);
+    }
+    order = Order::default();
+    for run in parts[3].chunks_exact(RUN_LEN) {
+        let count = u64::from(u32_at(run, 24));
+        let (space, first, count) = order.check(get_space(run)?, u64_at(run, 8), count)?;
+        let (slot, pack) = (u64_at(run, 16), u32_at(run, 28));
+        if usize::try_from(pack).map_or(true, |p| p >= packs.len()) || slot >= END_OF_PAGES {
+            return Err("a run in a pack that is not listed");
+        }
+        if map.range(space, first..first + count).next().is_some() {
+            return Err("a page both saved and absent");
+        }
+        map.insert(space, first, count, Place::Stored { pack, slot });
+    }
+    Ok(PagesFile { packs, live: (flags & FLAG_LIVE != 0).then_some(live), map })
+}
+
+/// Sees to it that ranges rise and do not overlap.
+#[derive(Default)]
+struct Order {
+    last: Option<(Space, u64)>,
+}
+
+impl Order {
+    fn check(&mut self, space: Space, first: u64, count: u64) -> Result<(Space, u64, u64), &'static str> {
+        let end = first.checked_add(count).filter(|end| count > 0 && *end <= END_OF_PAGES);
+        let end = end.ok_or("a range beyond the last page")?;
+        if self.last.is_some_and(|last| (space, first) < last) {
+            return Err("ranges out of order");
+        }
+        self.last = Some((space, end));
+        Ok((space, first, count))
+    }
+}
+
+fn put_space(out: &mut Vec<u8>, space: Space) {
+    let (kind, id) = match space {
+        Space::Private(MmId(id)) => (0_u32, id),
+        Space::Shmem(ShmemId(id)) => (1, id),
+        Space::Ghost(GhostId(id)) => (2, id),
+    };
+    out.extend_from_slice(&kind.to_le_bytes());
+    out.extend_from_slice(&id.to_le_bytes());
+}
+
+fn get_space(bytes: &[u8]) -> Result<Space, &'static str> {
+    let id = u32_at(bytes, 4);
+    match u32_at(bytes, 0) {
+        0 => Ok(Space::Private(MmId(id))),
+        1 => Ok(Space::Shmem(ShmemId(id))),
+        2 => Ok(Space::Ghost(GhostId(id))),
+        _ => Err("an unknown kind of space"),
+    }
+}
+
+fn put_range(out: &mut Vec<u8>, space: Space, first: u64, count: u64) {
+    put_space(out, space);
+    out.extend_from_slice(&first.to_le_bytes());
+    out.extend_from_slice(&count.to_le_bytes());
+}
+
+fn pack_name(field: &[u8]) -> Result<String, &'static str> {
+    let field: [u8; NAME_LEN] = array(field, 0);
+    let length = field.iter().position(|b| *b == 0).unwrap_or(NAME_LEN);
+    if field[length..].iter().any(|b| *b != 0) {
+        return Err("a pack's name that is none");
+    }
+    String::from_utf8(field[..length].to_vec()).map_err(|_| "a pack's name that is none")
+}
+
+impl PagesFile {
+    /// The same index with other numbers for its packs.
+    pub(crate) fn renumbered(&self, number: impl Fn(u32) -> u32) -> ExtentMap<Place> {
+        let mut map = ExtentMap::default();
+        for (space, e) in self.map.iter() {
+            let value = match e.value {
+                Place::Absent => Place::Absent,
+                Place::Stored { pack, slot } => Place::Stored { pack: number(pack), slot },
+            };
+            map.insert(space, e.first, e.count, value.advance(0));
+        }
+        map
+    }
+}

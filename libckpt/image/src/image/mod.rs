@@ -1,0 +1,5 @@
+//! Reading a checkpoint.
+mod cache;
+mod read;
+
+pub use read::{Image, PageRun, RecordInfo};

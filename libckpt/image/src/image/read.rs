@@ -1,0 +1,238 @@
+use super::cache::BlockCache;
+use crate::format::{BLOCK_PAGES, Manifest, RawRecord, Role, decode_record, split_records, unseal};
+use crate::map::{END_OF_PAGES, ExtentMap, Place};
+use crate::page::{PAGE_SIZE, Space};
+use crate::record::{InventoryV1, Record, record_name};
+use crate::store::{PackReader, Store, check_digest, resolve, retrying};
+use crate::{CheckpointId, StoreError};
+use serde::Serialize;
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// A checkpoint with its whole chain, open for reading. Its files stay readable when the checkpoint is removed
+/// from the store meanwhile. Several threads may read at the same time.
+#[derive(Debug)]
+pub struct Image {
+    manifest: Manifest,
+    chain: Vec<CheckpointId>,
+    records: Records,
+    /// By pack number; None for those that no page is in any more.
+    packs: Vec<Option<PackReader>>,
+    map: ExtentMap<Place>,
+}
+
+/// The body of the records file.
+#[derive(Debug)]
+pub(crate) struct Records {
+    path: PathBuf,
+    pub(crate) body: Vec<u8>,
+    list: Vec<RawRecord>,
+}
+
+/// Pages in a row that are all present or all absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PageRun {
+    /// First page's number.
+    pub first_page: u64,
+    /// Pages.
+    pub count: u64,
+    /// Whether the image has them; absent pages are zero or were never touched.
+    pub present: bool,
+}
+
+/// What an image holds of one record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct RecordInfo {
+    /// Kind.
+    pub kind: u16,
+    /// Version of the kind.
+    pub version: u16,
+    /// Name of its struct; None for an optional record that this library does not know.
+    pub name: Option<&'static str>,
+    /// Bytes of its encoding.
+    pub bytes: usize,
+}
+
+impl Store {
+    /// Opens a checkpoint with its chain. What is read here, and later every block of pages, is checked before use.
+    ///
+    /// # Errors
+    /// [`StoreError::NoCheckpoint`]; a file is damaged; [`StoreError::UnknownRecord`]; [`StoreError::TooManyFiles`] for a long
+    /// chain, whose packs are all kept open.
+    pub fn image(&self, id: &CheckpointId) -> Result<Image, StoreError> {
+        self.check_format()?;
+        self.manifest(id)?;
+        let image = retrying(|| self.open_image(id))?;
+        image.records.list.iter().try_for_each(|r| r.check_known(&image.records.path))?;
+        Ok(image)
+    }
+
+    /// As [`Store::image`], whatever its records are.
+    pub(crate) fn open_image(&self, id: &CheckpointId) -> Result<Image, StoreError> {
+        let layers = self.layers(id)?;
+        let (packs, map) = resolve(&layers);
+        let mut used = vec![false; packs.files.len()];
+        for (_, e) in map.iter() {
+            if let Place::Stored { pack, .. } = e.value
+                && let Some(used) = usize::try_from(pack).ok().and_then(|p| used.get_mut(p))
+            {
+                *used = true;
+            }
+        }
+        let open = packs.files.iter().zip(used).map(|(file, used)| {
+            used.then(|| PackReader::open(self.layout.data_file(file), file, self.layout.id)).transpose()
+        });
+        let packs = open.collect::<Result<Vec<_>, _>>()?;
+        let chain = layers.iter().map(|l| l.manifest.id.clone()).collect();
+        let Some(layer) = layers.into_iter().next_back() else {
+            return Err(StoreError::NoCheckpoint { id: id.clone(), store: self.layout.root.clone() });
+        };
+        let records = self.read_records(&layer.manifest)?;
+        Ok(Image { manifest: layer.manifest, chain, records, packs, map })
+    }
+
+    /// Reads and checks a checkpoint's records file.
+    pub(crate) fn read_records(&self, manifest: &Manifest) -> Result<Records, StoreError> {
+        let (path, mut file) = self.read_data(manifest, Role::Records)?;
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        let (body, digest) = unseal(&file, &path, Role::Records, Some(self.layout.id), Some(name))?;
+        check_digest(manifest, Role::Records, &path, digest)?;
+        let list = split_records(body, &path)?;
+        let range = body.len();
+        file.drain(..crate::format::HEADER_LEN);
+        file.truncate(range);
+        Ok(Records { path, body: file, list })
+    }
+}
+
+impl Image {
+    /// Its manifest.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The ids of its chain, from the full checkpoint to this one.
+    #[must_use]
+    pub fn chain(&self) -> &[CheckpointId] {
+        &self.chain
+    }
+
+    /// All records of one kind and version, in the order in which they were written.
+    ///
+    /// # Errors
+    /// A record cannot be decoded.
+    pub fn records<T: Record>(&self) -> Result<Vec<T>, StoreError> {
+        let records = &self.records;
+        let wanted = records.list.iter().filter(|r| (r.kind, r.version) == (T::KIND, T::VERSION));
+        wanted.map(|r| decode_record(&records.body[r.payload.clone()], &records.path)).collect()
+    }
+
+    /// The record that says what the image is of.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be decoded.
+    pub fn inventory(&self) -> Result<InventoryV1, StoreError> {
+        let missing = || StoreError::NoRecord { path: self.records.path.clone(), name: InventoryV1::NAME };
+        self.records()?.into_iter().next().ok_or_else(missing)
+    }
+
+    /// What records it has.
+    pub fn record_list(&self) -> impl Iterator<Item = RecordInfo> {
+        self.records.list.iter().map(|r| RecordInfo {
+            kind: r.kind,
+            version: r.version,
+            name: record_name(r.kind, r.version),
+            bytes: r.payload.len(),
+        })
+    }
+
+    /// The spaces that it has pages of.
+    pub fn spaces(&self) -> impl Iterator<Item = Space> {
+        self.map.spaces()
+    }
+
+    /// How many pages of a space it has.
+    #[must_use]
+    pub fn page_count(&self, space: Space) -> u64 {
+        self.map.range(space, 0..END_OF_PAGES).map(|e| e.count).sum()
+    }
+
+    /// Which of the pages in a range are present. The runs cover the whole range in rising order.
+    #[must_use]
+    pub fn runs(&self, space: Space, pages: Range<u64>) -> Vec<PageRun> {
+        let mut runs: Vec<PageRun> = Vec::new();
+        let mut put = |first_page: u64, end: u64, present: bool| match runs.last_mut() {
+            _ if first_page >= end => {}
+            Some(last) if last.present == present => last.count += end - first_page,
+            _ => runs.push(PageRun { first_page, count: end - first_page, present }),
+        };
+        let mut next = pages.start;
+        for e in self.map.range(space, pages.clone()) {
+            put(next, e.first, false);
+            put(e.first, e.end(), true);
+            next = e.end();
+        }
+        put(next, pages.end, false);
+        runs
+    }
+
+    /// Gives the present pages of a range to `deliver`, by rising number, up to 64 in a row at a time. Each block of the
+    /// packs is read, checked and decompressed once.
+    ///
+    /// # Errors
+    /// A block is damaged; whatever `deliver` returns.
+    pub fn for_each_run<E: From<StoreError>>(
+        &self,
+        space: Space,
+        pages: Range<u64>,
+        deliver: &mut dyn FnMut(u64, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let open = self.packs.iter().flatten().count();
+        let mut cache = BlockCache::new((2 * open + 6).min(64))?;
+        for e in self.map.range(space, pages) {
+            let Place::Stored { pack, slot } = e.value else { continue };
+            let reader = self.pack(pack)?;
+            let mut done = 0;
+            while done < e.count {
+                let at = slot + done;
+                let (block, index) = (at / BLOCK_PAGES as u64, at % BLOCK_PAGES as u64);
+                let count = (BLOCK_PAGES as u64 - index).min(e.count - done);
+                let bytes = cache.get(pack, reader, block)?;
+                let range = byte_offset(index)..byte_offset(index + count);
+                let Some(run) = bytes.get(range) else {
+                    let reason = format!("block {block} has fewer pages than the page index says");
+                    return Err(StoreError::corrupt(reader.path(), reason).into());
+                };
+                deliver(e.first + done, run)?;
+                done += count;
+            }
+        }
+        Ok(())
+    }
+
+    /// One page; None when it is absent.
+    ///
+    /// # Errors
+    /// Its block is damaged.
+    pub fn page(&self, space: Space, page: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut found = None;
+        self.for_each_run::<StoreError>(space, page..page.saturating_add(1), &mut |_, bytes| {
+            found = Some(bytes.to_vec());
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    fn pack(&self, number: u32) -> Result<&PackReader, StoreError> {
+        let pack = usize::try_from(number).ok().and_then(|n| self.packs.get(n)?.as_ref());
+        pack.ok_or_else(|| {
+            StoreError::corrupt(&self.records.path, "its page index names a pack that is not open")
+        })
+    }
+}
+
+/// Where page `index` of a block begins.
+fn byte_offset(index: u64) -> usize {
+    usize::try_from(index).map_or(usize::MAX, |i| i * PAGE_SIZE)
+}

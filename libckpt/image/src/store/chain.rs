@@ -1,0 +1,165 @@
+//! From a checkpoint to all the files that hold its pages.
+use super::dir::read_file;
+use super::open::Store;
+use crate::format::{FileRef, Kind, Manifest, PagesFile, Role, decode_pages};
+use crate::map::{ExtentMap, PageSet, Place};
+use crate::{CheckpointId, StoreError};
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+
+/// A checkpoint of a chain with its page index.
+#[derive(Debug, Clone)]
+pub(crate) struct Layer {
+    pub(crate) manifest: Manifest,
+    pub(crate) index: PagesFile,
+}
+
+/// Packs by number.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PackSet {
+    pub(crate) files: Vec<FileRef>,
+    numbers: HashMap<String, u32>,
+}
+
+impl PackSet {
+    /// The number of a pack.
+    pub(crate) fn number(&mut self, file: &FileRef) -> u32 {
+        let next = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
+        *self.numbers.entry(file.name.clone()).or_insert_with(|| {
+            self.files.push(file.clone());
+            next
+        })
+    }
+}
+
+impl Layer {
+    /// Its map with the pack numbers of `packs`.
+    pub(crate) fn map(&self, packs: &mut PackSet) -> ExtentMap<Place> {
+        let numbers: Vec<u32> = self.manifest.file(Role::Pack).map(|f| packs.number(f)).collect();
+        self.index.renumbered(|local| usize::try_from(local).map_or(u32::MAX, |n| numbers[n]))
+    }
+}
+
+/// What is on top of a full checkpoint or of another incremental one.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Delta {
+    pub(crate) live: Option<PageSet>,
+    pub(crate) map: ExtentMap<Place>,
+}
+
+impl Delta {
+    /// Puts `newer` on top: what both together change.
+    pub(crate) fn push(&mut self, newer: Self) {
+        let own = newer.map.pages();
+        self.live = match (self.live.take(), newer.live) {
+            (None, live) => live,
+            (Some(old), Some(new)) => {
+                // Mapped again after it was gone: the oldest one's pages must not come back.
+                for (space, e) in new.minus(&old).iter() {
+                    self.map.insert(space, e.first, e.count, Place::Absent);
+                }
+                Some(new)
+            }
+            (Some(mut old), None) => {
+                old.overlay(&own);
+                Some(old)
+            }
+        };
+        self.map.overlay(&newer.map);
+        if let Some(live) = &self.live {
+            self.map = self.map.within(live);
+        }
+    }
+
+    /// The map of a full checkpoint that this is all of.
+    pub(crate) fn into_full(mut self) -> ExtentMap<Place> {
+        let absent: Vec<_> = self.map.iter().filter(|(_, e)| e.value == Place::Absent).collect();
+        for (space, e) in absent {
+            self.map.remove(space, e.first..e.end());
+        }
+        self.map
+    }
+}
+
+impl Store {
+    /// The chain of a checkpoint, the full one first.
+    pub(crate) fn layers(&self, id: &CheckpointId) -> Result<Vec<Layer>, StoreError> {
+        let mut layers = vec![self.layer(self.read_manifest(id)?)?];
+        let mut seen = BTreeSet::from([id.clone()]);
+        while let Some(parent) = layers.last().and_then(|l| l.manifest.parent.clone()) {
+            if !seen.insert(parent.clone()) {
+                let path = self.layout.manifest(&parent);
+                return Err(StoreError::corrupt(&path, "it is its own ancestor"));
+            }
+            layers.push(self.layer(self.read_manifest(&parent)?)?);
+        }
+        layers.reverse();
+        Ok(layers)
+    }
+
+    /// Reads and checks a checkpoint's page index.
+    pub(crate) fn layer(&self, manifest: Manifest) -> Result<Layer, StoreError> {
+        let (path, file) = self.read_data(&manifest, Role::Pages)?;
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        let (index, digest) = decode_pages(&file, &path, self.layout.id, name)?;
+        check_digest(&manifest, Role::Pages, &path, digest)?;
+        if !manifest.file(Role::Pack).map(|f| &f.name).eq(&index.packs) {
+            return Err(StoreError::corrupt(&path, "it names other packs than its manifest"));
+        }
+        Ok(Layer { manifest, index })
+    }
+
+    /// The bytes of a checkpoint's records file or page index, of the right length but else unchecked.
+    pub(crate) fn read_data(
+        &self,
+        manifest: &Manifest,
+        role: Role,
+    ) -> Result<(PathBuf, Vec<u8>), StoreError> {
+        let Some(expected) = manifest.file(role).next() else {
+            return Err(StoreError::corrupt(&self.layout.manifest(&manifest.id), "it lists no such file"));
+        };
+        let path = self.layout.data_file(expected);
+        let file = read_file(&path, expected.length)?;
+        if file.len() as u64 == expected.length {
+            return Ok((path, file));
+        }
+        let reason = format!("{} bytes, {} expected", file.len(), expected.length);
+        Err(StoreError::corrupt(&path, reason))
+    }
+}
+
+/// Refuses an intact file that is another than the manifest lists.
+pub(crate) fn check_digest(
+    manifest: &Manifest,
+    role: Role,
+    path: &std::path::Path,
+    digest: [u8; 32],
+) -> Result<(), StoreError> {
+    if manifest.file(role).next().is_some_and(|f| f.digest == digest) {
+        return Ok(());
+    }
+    Err(StoreError::corrupt(path, "it is not the file that the manifest lists"))
+}
+
+/// The pages of a chain, all of them, and the packs that they are in.
+pub(crate) fn resolve(layers: &[Layer]) -> (PackSet, ExtentMap<Place>) {
+    let mut packs = PackSet::default();
+    let mut all = Delta::default();
+    for layer in layers {
+        all.push(Delta { live: layer.index.live.clone(), map: layer.map(&mut packs) });
+        debug_assert!(layer.manifest.kind == Kind::Incremental || layer.manifest.parent.is_none());
+    }
+    (packs, all.into_full())
+}
+
+/// Does something that reads a chain, again when files vanish because someone merges or removes at the same time.
+pub(crate) fn retrying<T>(mut action: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let mut missing = None;
+    loop {
+        match action() {
+            // Twice the same one: nobody replaces it.
+            Err(StoreError::Missing { path }) if missing.as_ref() != Some(&path) => missing = Some(path),
+            result => return result,
+        }
+    }
+}

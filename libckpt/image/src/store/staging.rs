@@ -1,0 +1,120 @@
+//! A writer's temporary directory, and the commit out of it.
+use super::dir::{self, Layout};
+use crate::fault::step;
+use crate::{CheckpointId, StoreError};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// `tmp/ID` or `tmp/ID.PARENT`, locked by flock(2) as long as its writer lives. Dropped without [`Staging::finish`], it
+/// takes everything of it away again.
+#[derive(Debug)]
+pub(super) struct Staging {
+    layout: Layout,
+    path: PathBuf,
+    operation: &'static str,
+    _lock: File,
+    /// Files that are in place already but that no manifest needs unless this commits.
+    published: Vec<PathBuf>,
+}
+
+impl Staging {
+    /// Makes one. The caller holds the store's lock, else the directory might be taken for a dead writer's before it
+    /// is locked.
+    pub(super) fn create(
+        layout: &Layout,
+        id: &CheckpointId,
+        parent: Option<&CheckpointId>,
+        operation: &'static str,
+    ) -> Result<Self, StoreError> {
+        let name = parent.map_or_else(|| id.to_string(), |p| format!("{id}.{p}"));
+        let path = layout.tmp().join(name);
+        let like = fs::metadata(layout.data()).map_err(StoreError::writing(&layout.data(), "read"))?;
+        let mode = std::os::unix::fs::PermissionsExt::mode(&like.permissions()) & 0o777;
+        dir::create_dir(&path, mode)?;
+        let lock = File::open(&path).map_err(StoreError::writing(&path, "open"))?;
+        lock.lock().map_err(StoreError::writing(&path, "lock"))?;
+        Ok(Self { layout: layout.clone(), path, operation, _lock: lock, published: Vec::new() })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// For [`crate::fault`].
+    pub(super) fn operation(&self) -> &'static str {
+        self.operation
+    }
+
+    /// Writes a file and makes its bytes durable. `what` is for [`crate::fault`].
+    pub(super) fn write(&self, what: &str, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let path = self.path.join(name);
+        let mut file = dir::create_file(&path)?;
+        step(self.operation, &format!("{what}.write"), || file.write_all(bytes))
+            .map_err(StoreError::writing(&path, "write"))?;
+        step(self.operation, &format!("{what}.fsync"), || file.sync_all())
+            .map_err(StoreError::writing(&path, "sync"))
+    }
+
+    /// Moves data files into place and makes that durable. Nothing refers to them yet.
+    pub(super) fn publish_data(&mut self, names: &[String]) -> Result<(), StoreError> {
+        let data = self.layout.data();
+        for name in names {
+            let to = data.join(name);
+            step(self.operation, "data.rename", || fs::rename(self.path.join(name), &to))
+                .map_err(StoreError::writing(&to, "rename"))?;
+            self.published.push(to);
+        }
+        if names.is_empty() {
+            return Ok(());
+        }
+        step(self.operation, "data.fsync", || File::open(&data)?.sync_all())
+            .map_err(StoreError::writing(&data, "sync"))
+    }
+
+    /// The commit: moves a new manifest into place and makes that durable.
+    pub(super) fn publish_manifest(&mut self, name: &str) -> Result<(), StoreError> {
+        let to = self.layout.manifests().join(name);
+        let replaces = to.exists();
+        step(self.operation, "rename", || {
+            fs::rename(self.path.join(name), &to)?;
+            if !replaces {
+                self.published.push(to.clone());
+            }
+            Ok(())
+        })
+        .and_then(|()| step(self.operation, "fsync", || File::open(self.layout.manifests())?.sync_all()))
+        .inspect_err(|_| {
+            if replaces && !self.path.join(name).exists() {
+                // The new manifest stands and cannot be taken back: its files must stay.
+                self.published.clear();
+            } else if !replaces {
+                // The manifest goes before what it needs.
+                self.published.rotate_right(1);
+            }
+        })
+        .map_err(StoreError::writing(&to, "rename"))
+    }
+
+    /// What was published stays.
+    pub(super) fn finish(mut self) {
+        self.published.clear();
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        let removed = self.published.iter().try_for_each(|p| dir::remove_file(p));
+        if let Err(e) = removed.and_then(|()| remove_staging(&self.path)) {
+            tracing::warn!("{e}");
+        }
+    }
+}
+
+/// Removes a writer's directory with its files.
+pub(super) fn remove_staging(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(StoreError::writing(path, "remove")),
+    }
+}

@@ -1,0 +1,279 @@
+//! Writing a checkpoint.
+use super::compress::Compression;
+use super::dir::{data_name, manifest_name};
+use super::open::Store;
+use super::pack_file::PackFile;
+use super::staging::Staging;
+use crate::format::{
+    BLOCK_LEN, BLOCK_PAGES, FileRef, Kind, Manifest, PagesFile, Role, Stats, append_record, encode_manifest,
+    encode_pages, seal,
+};
+use crate::map::{END_OF_PAGES, ExtentMap, PageSet, Place};
+use crate::page::{PAGE_SIZE, Space};
+use crate::record::Record;
+use crate::{CheckpointId, StoreError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+static ZERO_PAGE: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
+
+/// A checkpoint that is being written. Nobody sees it before [`CheckpointWriter::commit`]; dropped, it leaves nothing.
+///
+/// Pages that are never mentioned are the parent's, or zero when there is no parent.
+#[derive(Debug)]
+pub struct CheckpointWriter {
+    store: Store,
+    manifest: Manifest,
+    records: Vec<u8>,
+    map: ExtentMap<Place>,
+    live: Option<PageSet>,
+    pages_stored: u64,
+    /// The block that is being filled, and its number.
+    block: Vec<u8>,
+    block_number: u64,
+    // Before `staging`: its threads must have ended when the directory is removed.
+    compression: Option<Compression>,
+    staging: Staging,
+}
+
+impl Store {
+    /// Begins a checkpoint of a job: an incremental one if it has a parent. The parent is not removed from the store
+    /// while this is under way.
+    ///
+    /// # Errors
+    /// [`StoreError::NoCheckpoint`] or [`StoreError::ForeignParent`] for the parent, [`StoreError::InvalidJob`]; the
+    /// store cannot be written.
+    pub fn begin(&self, job: &str, parent: Option<&CheckpointId>) -> Result<CheckpointWriter, StoreError> {
+        check_job(job)?;
+        let lock = self.lock_exclusive()?;
+        if let Err(e) = self.collect_if_needed(&lock) {
+            tracing::warn!("what a killed writer left behind stays for now: {e}");
+        }
+        if let Some(parent) = parent.map(|p| self.manifest(p)).transpose()?.filter(|p| p.job != job) {
+            return Err(StoreError::ForeignParent {
+                parent: parent.id,
+                other: parent.job,
+                job: job.to_owned(),
+            });
+        }
+        let id = self.new_id(&lock)?;
+        let newest = self.checkpoints(Some(job))?.iter().map(|m| m.sequence).max();
+        let staging = Staging::create(&self.layout, &id, parent, "commit")?;
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+        let manifest = Manifest {
+            id,
+            job: job.to_owned(),
+            kind: if parent.is_some() { Kind::Incremental } else { Kind::Full },
+            parent: parent.cloned(),
+            sequence: newest.map_or(1, |n| n + 1),
+            created_ns: u64::try_from(created).unwrap_or(u64::MAX),
+            stats: Stats::default(),
+            files: Vec::new(),
+        };
+        Ok(CheckpointWriter {
+            store: self.clone(),
+            manifest,
+            records: Vec::new(),
+            map: ExtentMap::default(),
+            live: None,
+            pages_stored: 0,
+            block: Vec::new(),
+            block_number: 0,
+            compression: None,
+            staging,
+        })
+    }
+}
+
+impl CheckpointWriter {
+    /// The id that the checkpoint will have.
+    #[must_use]
+    pub fn id(&self) -> &CheckpointId {
+        &self.manifest.id
+    }
+
+    /// Full or incremental.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.manifest.kind
+    }
+
+    /// Pages given to [`CheckpointWriter::pages`] so far that were not zero.
+    #[must_use]
+    pub fn pages_stored(&self) -> u64 {
+        self.pages_stored
+    }
+
+    /// Adds a record. Every checkpoint has all its records; none are inherited.
+    ///
+    /// # Errors
+    /// The record cannot be encoded.
+    pub fn record<T: Record>(&mut self, record: &T) -> Result<(), StoreError> {
+        append_record(&mut self.records, record)
+    }
+
+    /// Saves pages, whole ones, from number `first_page` on. Zero pages are not stored: they become absent. What was said of
+    /// the same pages before is overridden.
+    ///
+    /// # Errors
+    /// The store cannot be written (an error may be one of pages given earlier: they are written in the background);
+    /// `bytes` is not whole pages.
+    pub fn pages(&mut self, space: Space, first_page: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        let count = (bytes.len() / PAGE_SIZE) as u64;
+        let invalid = |reason| StoreError::InvalidPages { first_page, length: bytes.len(), reason };
+        if !bytes.len().is_multiple_of(PAGE_SIZE) {
+            return Err(invalid("not whole pages"));
+        }
+        check_range(first_page, count).map_err(invalid)?;
+        let (mut at, mut page) = (0, first_page);
+        while at < bytes.len() {
+            let zero = bytes[at..at + PAGE_SIZE] == ZERO_PAGE;
+            let run = bytes[at..].chunks_exact(PAGE_SIZE).take_while(|p| (*p == ZERO_PAGE) == zero).count();
+            let end = at + run * PAGE_SIZE;
+            if zero {
+                self.map.insert(space, page, run as u64, Place::Absent);
+            } else {
+                self.store_pages(space, page, &bytes[at..end])?;
+            }
+            page += run as u64;
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Says that pages are zero or untouched now, whatever the parent has there.
+    ///
+    /// # Errors
+    /// The range goes beyond the last page.
+    pub fn absent(&mut self, space: Space, first_page: u64, count: u64) -> Result<(), StoreError> {
+        check_range(first_page, count).map_err(|reason| StoreError::InvalidPages {
+            first_page,
+            length: 0,
+            reason,
+        })?;
+        self.map.insert(space, first_page, count, Place::Absent);
+        Ok(())
+    }
+
+    /// Says that pages exist now, whether changed or not. Once this is called, pages that it was not called for are not
+    /// part of the checkpoint, neither the parent's nor saved ones. Without any call all of the parent's pages are inherited.
+    ///
+    /// # Errors
+    /// The range goes beyond the last page.
+    pub fn live(&mut self, space: Space, first_page: u64, count: u64) -> Result<(), StoreError> {
+        check_range(first_page, count).map_err(|reason| StoreError::InvalidPages {
+            first_page,
+            length: 0,
+            reason,
+        })?;
+        self.live.get_or_insert_default().insert(space, first_page, count, ());
+        Ok(())
+    }
+
+    /// Writes what is left and makes the checkpoint visible and durable. `stats.bytes_written` is filled in.
+    ///
+    /// # Errors
+    /// The store cannot be written. The store is then as if the checkpoint had never been begun.
+    pub fn commit(mut self, mut stats: Stats) -> Result<CheckpointId, StoreError> {
+        let id = self.manifest.id.clone();
+        let store = self.store.layout.id;
+        self.end_block()?;
+        let pack = self.compression.take().map(|mut c| c.finish()).transpose()?;
+        if let Some(live) = &self.live {
+            self.map = self.map.within(live);
+        }
+        let records = data_name(&id, Role::Records);
+        let records_file = seal(Role::Records, store, &records, &self.records);
+        self.staging.write("records", &records, &records_file)?;
+        let index = PagesFile {
+            packs: pack.iter().map(|p| p.name.clone()).collect(),
+            live: self.live.take(),
+            map: std::mem::take(&mut self.map),
+        };
+        let pages = data_name(&id, Role::Pages);
+        let pages_file = encode_pages(&index, store, &pages);
+        self.staging.write("pages", &pages, &pages_file)?;
+        let files =
+            [file_ref(Role::Records, records, &records_file), file_ref(Role::Pages, pages, &pages_file)];
+        self.manifest.files = files.into_iter().chain(pack).collect();
+        let name = manifest_name(&id);
+        // Numbers have a fixed width, so the length is known before the number that depends on it.
+        let own = encode_manifest(&self.manifest, store, &name)?.len() as u64;
+        stats.bytes_written = self.manifest.bytes() + own;
+        self.manifest.stats = stats;
+        let manifest_file = encode_manifest(&self.manifest, store, &name)?;
+        self.staging.write("manifest", &name, &manifest_file)?;
+        let names: Vec<String> = self.manifest.files.iter().map(|f| f.name.clone()).collect();
+        let _lock = self.store.lock_shared()?;
+        self.staging.publish_data(&names)?;
+        self.staging.publish_manifest(&name)?;
+        self.staging.finish();
+        Ok(id)
+    }
+
+    /// Fills blocks with pages that are not zero.
+    fn store_pages(&mut self, space: Space, first_page: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        let (mut rest, mut page) = (bytes, first_page);
+        while !rest.is_empty() {
+            let (head, tail) = rest.split_at(rest.len().min(BLOCK_LEN - self.block.len()));
+            let index = (self.block.len() / PAGE_SIZE) as u64;
+            let count = (head.len() / PAGE_SIZE) as u64;
+            let slot = self.block_number * BLOCK_PAGES as u64 + index;
+            self.map.insert(space, page, count, Place::Stored { pack: 0, slot });
+            self.pages_stored += count;
+            self.block.extend_from_slice(head);
+            if self.block.len() == BLOCK_LEN {
+                self.end_block()?;
+            }
+            page += count;
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    /// Sends the block that is being filled on its way.
+    fn end_block(&mut self) -> Result<(), StoreError> {
+        if self.block.is_empty() {
+            return Ok(());
+        }
+        let compression = match &mut self.compression {
+            Some(compression) => compression,
+            none => {
+                let name = data_name(&self.manifest.id, Role::Pack);
+                let path = self.staging.path().join(&name);
+                let (store, operation) = (self.store.layout.id, self.staging.operation());
+                let pack = PackFile::create(self.staging.path(), name, store, operation)?;
+                none.insert(Compression::start(pack, path, self.store.options)?)
+            }
+        };
+        let next = compression.buffer();
+        let block = std::mem::replace(&mut self.block, next);
+        self.block.reserve(BLOCK_LEN);
+        compression.push(self.block_number, block)?;
+        self.block_number += 1;
+        Ok(())
+    }
+}
+
+/// The reference to a file made by [`seal`].
+pub(super) fn file_ref(role: Role, name: String, file: &[u8]) -> FileRef {
+    let mut digest = [0; 32];
+    digest.copy_from_slice(&file[file.len() - 32..]);
+    FileRef { role, name, length: file.len() as u64, digest }
+}
+
+fn check_range(first: u64, count: u64) -> Result<(), &'static str> {
+    match first.checked_add(count) {
+        Some(end) if end <= END_OF_PAGES => Ok(()),
+        _ => Err("beyond the last page"),
+    }
+}
+
+pub(super) fn check_job(job: &str) -> Result<(), StoreError> {
+    let reason = match job {
+        "" => "it is empty",
+        j if j.len() > 255 => "it is longer than 255 bytes",
+        j if j.contains(char::is_control) => "it has control characters",
+        _ => return Ok(()),
+    };
+    Err(StoreError::InvalidJob { job: job.to_owned(), reason })
+}
