@@ -21,6 +21,9 @@ pub struct VmaV1 {
     pub name: Option<Vec<u8>>,
     /// Guard regions (MADV_GUARD_INSTALL) within it: first byte, first byte after.
     pub guards: Vec<(u64, u64)>,
+    /// Of a private mapping of a file or memfd: the pages that are the program's own copies, first byte, first byte after. One of them that the
+    /// image does not hold is zero; all other pages are the file's.
+    pub copies: Vec<(u64, u64)>,
 }
 
 /// What a mapping maps.
