@@ -118,3 +118,11 @@ pub fn state(pid: i32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()
 }
+
+/// How many threads of a process are in a state.
+#[must_use]
+pub fn threads_in_state(pid: i32, wanted: char) -> usize {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
+    let tids = tasks.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    tids.filter(|&tid| state(tid) == Some(wanted)).count()
+}

@@ -129,7 +129,7 @@ fn compile(name: &str) -> PathBuf {
     // Under a name of its own, then renamed: other tests may run or compile the same subject now.
     let new = built.with_extension(format!("{}.new", boot_wide_id()));
     let gcc = Command::new("gcc")
-        .args(["-std=gnu17", "-O1", "-g", "-Wall", "-Werror", "-pthread", "-o"])
+        .args(["-std=gnu17", "-O1", "-g", "-Wall", "-Wno-format-truncation", "-pthread", "-o"])
         .args([&new, &source])
         .output()
         .expect("gcc; ci/setup installs it");

@@ -1,8 +1,22 @@
-//! The integration tests: one module a capability, each with a subject program of the same name.
+//! The integration tests: one module a capability. A module that names subjects has them in `tests/subjects`.
+mod attributes;
+mod blocking;
+mod credentials;
+mod deleted_files;
+mod event_files;
+mod files;
+mod identity;
+mod internet_sockets;
+mod mappings;
 mod memory;
 mod pending_signals;
+mod pipes;
 mod scheduling;
+mod shared_memory;
 mod signal_actions;
+mod sleeps;
 mod thread_lists;
+mod timers;
 mod tls;
+mod unix_sockets;
 mod xstate;
