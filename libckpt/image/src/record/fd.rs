@@ -46,7 +46,7 @@ pub enum FileKindV1 {
     Timerfd {
         /// Clock.
         clock: i32,
-        /// Flags of timerfd_settime.
+        /// Flags of timerfd_settime: an absolute timer of a settable clock keeps its date, others what was left.
         settime_flags: u32,
         /// Expirations not read yet.
         ticks: u64,
@@ -64,8 +64,9 @@ pub enum FileKindV1 {
     Inotify {
         /// Watches.
         watches: Vec<InotifyWatchV1>,
-        /// Events not read yet, as read(2) gives them.
-        events: Vec<u8>,
+        /// Events waited to be read, bytes. Reading them would take them from the running program, so restore puts one
+        /// IN_Q_OVERFLOW in their place: "events were lost, look for yourself".
+        unread: u32,
     },
     /// memfd_create(2).
     Memfd {

@@ -35,8 +35,36 @@ pub struct OpenFileV1 {
     pub owner: (u32, i32),
     /// F_SETSIG.
     pub owner_signal: i32,
+    /// Locks held through it.
+    pub locks: Vec<FileLockV1>,
     /// What it is.
     pub kind: FileKindV1,
+}
+
+/// A lock on a file, as fdinfo has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub struct FileLockV1 {
+    /// By what call it was taken.
+    pub class: LockClassV1,
+    /// Exclusive (a write lock), not shared.
+    pub exclusive: bool,
+    /// First byte.
+    pub start: u64,
+    /// Bytes; 0 is up to the end of the file, however long.
+    pub len: u64,
+    /// The process that owns a POSIX lock; 0 for the other classes.
+    pub pid: i32,
+}
+
+/// By what call a lock was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub enum LockClassV1 {
+    /// flock(2).
+    Flock,
+    /// fcntl(F_SETLK): the process owns it.
+    Posix,
+    /// fcntl(F_OFD_SETLK): the open file description owns it.
+    Ofd,
 }
 
 /// What tells whether a file is still the same.

@@ -2,7 +2,7 @@ use super::{FileIdent, OpenFileId};
 use serde::{Deserialize, Serialize};
 use wincode::{SchemaRead, SchemaWrite};
 
-/// A socket: AF_UNIX of every type; TCP and UDP that listen or are unconnected.
+/// A socket: AF_UNIX of every type, TCP and UDP.
 #[derive(Debug, Clone, PartialEq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
 pub struct SocketV1 {
     /// AF_*.
@@ -17,14 +17,29 @@ pub struct SocketV1 {
     pub local: Vec<u8>,
     /// State.
     pub state: SocketStateV1,
+    /// Owner of the socket's inode: user and group id.
+    pub owner: (u32, u32),
     /// setsockopt(2): level, name, value.
     pub options: Vec<(i32, i32, Vec<u8>)>,
     /// SHUT_* that were done: bit 0 reading, bit 1 writing.
     pub shutdown: u32,
     /// What waits to be read.
     pub queue: Vec<DatagramV1>,
-    /// The socket file's identity and owner (AF_UNIX bound to a path that still exists).
-    pub path_ident: Option<FileIdent>,
+    /// The socket file that it is bound to, when there still is one (AF_UNIX).
+    pub bound_file: Option<SocketFileV1>,
+}
+
+/// A file that an AF_UNIX socket is bound to.
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub struct SocketFileV1 {
+    /// Its path. [`SocketV1::local`] has the one that bind(2) was given, which may be relative.
+    pub path: Vec<u8>,
+    /// The directory to which a relative name in [`SocketV1::local`] refers; empty when the name is absolute.
+    pub directory: Vec<u8>,
+    /// Identity.
+    pub ident: FileIdent,
+    /// User and group id.
+    pub owner: (u32, u32),
 }
 
 /// What a socket does.
@@ -45,18 +60,25 @@ pub enum SocketStateV1 {
         peer_creds: (i32, u32, u32),
     },
     /// It was connected, and its peer is gone.
-    PeerClosed,
+    PeerClosed {
+        /// The peer had not read everything when it closed: ECONNRESET waits to be told.
+        reset: bool,
+    },
     /// Connected to an address (datagram sockets).
     ConnectedTo {
         /// `sockaddr`.
         address: Vec<u8>,
     },
-    /// A connection that a listener of the job has not accepted yet; it has no descriptor of its own.
+    /// Connected (AF_UNIX) to a listener of the job that has not accepted it yet.
     InBacklog {
         /// The listener's inode.
         listener_inode: u64,
-        /// The connecting peer's inode.
-        peer_inode: u64,
+    },
+    /// A TCP connection, which this version does not keep: the restored program reads what had arrived, then finds the
+    /// connection closed by the other side.
+    ConnectionLost {
+        /// `sockaddr` of the other side; empty when it was gone already.
+        peer: Vec<u8>,
     },
 }
 
