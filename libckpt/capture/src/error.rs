@@ -66,6 +66,9 @@ pub enum CaptureError {
         /// What the user can do.
         remedy: String,
     },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] ckpt_image::StoreError),
     /// The kernel.
     #[error(transparent)]
     Sys(#[from] SysError),

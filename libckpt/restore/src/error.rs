@@ -51,6 +51,9 @@ pub enum RestoreError {
         /// Its answer.
         errno: nix::errno::Errno,
     },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] ckpt_image::StoreError),
     /// The kernel.
     #[error(transparent)]
     Sys(#[from] SysError),

@@ -1,0 +1,158 @@
+//! Every thread of a process is stopped, and runs on again whatever happens.
+use crate::error::{CaptureError, CaptureResult};
+use ckpt_sys::SysError;
+use ckpt_sys::proc::{self, threads};
+use ckpt_sys::ptrace::{self, Stop};
+use nix::errno::Errno;
+use std::time::{Duration, Instant};
+
+/// How long a thread may take to come out of the kernel.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// A process all of whose threads are seized and stopped. Dropping it lets them run.
+#[derive(Debug)]
+pub(crate) struct Freeze {
+    pid: i32,
+    stopped: Vec<i32>,
+    since: Instant,
+    /// A signal had stopped the process before.
+    pub(crate) was_stopped: bool,
+}
+
+impl Freeze {
+    /// Stops all threads of `pid`, those included that are born meanwhile.
+    pub(crate) fn freeze(pid: i32) -> CaptureResult<Self> {
+        let mut freeze = Self { pid, stopped: Vec::new(), since: Instant::now(), was_stopped: false };
+        let mut seized: Vec<i32> = Vec::new();
+        // A thread that runs may make another; once all that are listed are stopped, nobody can.
+        loop {
+            let listed = threads::list(pid).map_err(|error| freeze.gone_or(error))?;
+            let new: Vec<i32> = listed.into_iter().filter(|tid| !seized.contains(tid)).collect();
+            if new.is_empty() {
+                break;
+            }
+            let mut waiting = Vec::new();
+            for tid in new {
+                seized.push(tid);
+                match freeze.seize(tid) {
+                    Ok(true) => waiting.push(tid),
+                    Ok(false) => {}
+                    Err(error) => {
+                        freeze.wait_for(&waiting)?;
+                        return Err(error);
+                    }
+                }
+            }
+            freeze.wait_for(&waiting)?;
+        }
+        if freeze.stopped.contains(&pid) { Ok(freeze) } else { Err(CaptureError::Exited { pid }) }
+    }
+
+    /// The threads, the leader first.
+    pub(crate) fn tids(&self) -> Vec<i32> {
+        let mut tids = self.stopped.clone();
+        tids.sort_unstable_by_key(|tid| (*tid != self.pid, *tid));
+        tids
+    }
+
+    /// Time since the first thread was asked to stop.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// Whether `tid` was seized: false when it has just exited.
+    fn seize(&self, tid: i32) -> CaptureResult<bool> {
+        match ptrace::seize(tid, ptrace::O_SYSGOOD).and_then(|()| ptrace::interrupt(tid)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_gone() => Ok(false),
+            Err(error) if error.errno() == Some(Errno::EPERM) => {
+                crate::preflight::check_process(self.pid)?;
+                // Its main thread exited, or it exits now: then it has no state to be seized in.
+                match proc::stat::Stat::of(self.pid, tid) {
+                    Ok(stat) if !matches!(stat.state, 'Z' | 'X') => Err(error.into()),
+                    _ => Ok(false),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits for all of `tids`, also when one of them fails: those that did stop must be let go later.
+    fn wait_for(&mut self, tids: &[i32]) -> CaptureResult<()> {
+        let mut outcome = Ok(());
+        for &tid in tids {
+            let limit = if outcome.is_ok() { STOP_LIMIT } else { Duration::ZERO };
+            outcome = outcome.and(self.wait_for_one(tid, limit));
+        }
+        outcome
+    }
+
+    fn wait_for_one(&mut self, tid: i32, limit: Duration) -> CaptureResult<()> {
+        loop {
+            match ptrace::wait_at_most(tid, limit)? {
+                Some(stop @ (Stop::Event | Stop::Group(_))) => {
+                    self.was_stopped |= stop != Stop::Event;
+                    self.stopped.push(tid);
+                    return Ok(());
+                }
+                Some(Stop::Exited(_) | Stop::Killed(_)) => return Ok(()),
+                // The signal is delivered as it would have been; the interrupt comes after it.
+                Some(Stop::Signal(signal)) => ptrace::cont(tid, signal).map_err(|error| self.gone_or(error))?,
+                Some(Stop::Syscall | Stop::Other(_)) => {
+                    ptrace::cont(tid, 0).map_err(|error| self.gone_or(error))?;
+                }
+                None => return Err(self.stuck(tid)),
+            }
+        }
+    }
+
+    fn stuck(&self, tid: i32) -> CaptureError {
+        let place = proc::read_text(self.pid, &format!("task/{tid}/wchan")).unwrap_or_default();
+        let place = if place.len() > 1 { format!(" (in {place})") } else { String::new() };
+        CaptureError::Stuck { pid: self.pid, tid, place }
+    }
+
+    fn gone_or(&self, error: SysError) -> CaptureError {
+        if error.is_gone() { CaptureError::Exited { pid: self.pid } } else { error.into() }
+    }
+
+    /// Lets all threads run on.
+    pub(crate) fn thaw(mut self) {
+        self.release();
+    }
+
+    fn release(&mut self) {
+        for tid in std::mem::take(&mut self.stopped) {
+            match ptrace::detach(tid, 0) {
+                Err(error) if !error.is_gone() => tracing::error!(tid, %error, "a thread could not be let go"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Kills the process where it stands, and waits until it is gone but for its parent's wait.
+    pub(crate) fn kill(mut self) -> CaptureResult<()> {
+        // SAFETY: no pointers; the process is stopped by us, so the pid is still its.
+        if unsafe { libc::kill(self.pid, libc::SIGKILL) } == -1 {
+            return Err(SysError::last("kill", format!("pid {}", self.pid)).into());
+        }
+        let mut tids = self.tids();
+        tids.reverse();
+        self.stopped.clear();
+        for tid in tids {
+            // The leader's end is told last, and only to a tracer that has waited for the others.
+            while let Ok(stop) = ptrace::wait(tid) {
+                if matches!(stop, Stop::Exited(_) | Stop::Killed(_)) {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Freeze {
+    fn drop(&mut self) {
+        self.release();
+    }
+}

@@ -1,0 +1,99 @@
+//! What can be told of a process before it is stopped.
+use crate::error::{CaptureError, CaptureResult};
+use ckpt_sys::proc::{self, stat::Stat, status::Status, threads};
+
+const NAMESPACES: [&str; 6] = ["pid", "mnt", "net", "user", "ipc", "uts"];
+
+/// Refuses a pid that is not a process that we may save.
+pub(crate) fn check_process(pid: i32) -> CaptureResult<()> {
+    let gone = |error: ckpt_sys::SysError| {
+        if error.is_gone() { CaptureError::NoProcess { pid } } else { error.into() }
+    };
+    let stat = Stat::of(pid, pid).map_err(gone)?;
+    let status = Status::of(pid, pid).map_err(gone)?;
+    if stat.is_kernel_thread() {
+        return Err(CaptureError::KernelThread { pid });
+    }
+    if status.number("Tgid")? != u64::from(pid.unsigned_abs()) {
+        let process = status.number("Tgid")?;
+        let remedy = format!("Name the process: pid {process}");
+        return Err(CaptureError::unsupported(pid, format!("pid {pid}"), "it is a thread, not a process", remedy));
+    }
+    if matches!(stat.state, 'Z' | 'X') {
+        return Err(CaptureError::Exited { pid });
+    }
+    if pid == std::process::id().cast_signed() {
+        let (reason, remedy) = ("it is the process that takes the checkpoint", "Name another process");
+        return Err(CaptureError::unsupported(pid, "ckpt itself", reason, remedy));
+    }
+    let owner = u32::try_from(status.number("Uid")?).unwrap_or(u32::MAX);
+    // SAFETY: no arguments.
+    let own = unsafe { libc::geteuid() };
+    if own != 0 && own != owner {
+        return Err(CaptureError::NotPermitted { pid, owner });
+    }
+    check_tracer(pid)
+}
+
+/// Refuses a process one of whose threads is traced.
+fn check_tracer(pid: i32) -> CaptureResult<()> {
+    for tid in threads::list(pid)? {
+        let Ok(status) = Status::of(pid, tid) else { continue };
+        let tracer = i32::try_from(status.number("TracerPid")?).unwrap_or(0);
+        if tracer != 0 {
+            let tracer_name = proc::read_text(tracer, "comm").map(|name| format!(" ({})", name.trim()));
+            let tracer_name = tracer_name.unwrap_or_default();
+            return Err(CaptureError::Traced { pid, tracer, tracer_name });
+        }
+    }
+    Ok(())
+}
+
+/// Everything about the process as a whole that this version cannot save.
+pub(crate) fn unsupported(pid: i32) -> CaptureResult<Vec<CaptureError>> {
+    let mut found = Vec::new();
+    for child in threads::children(pid)? {
+        let name = proc::read_text(child, "comm").unwrap_or_default();
+        found.push(CaptureError::unsupported(
+            pid,
+            format!("child process {child} ({})", name.trim()),
+            "process trees cannot be saved yet",
+            "Save when it has ended, or save the child alone",
+        ));
+    }
+    for name in NAMESPACES {
+        let link = format!("ns/{name}");
+        // Our own namespaces by our own link: pids of /proc are those of the namespace that it was mounted in.
+        let own = std::fs::read_link(format!("/proc/self/{link}")).ok();
+        let theirs = proc::read_link(pid, &link)?;
+        if own.as_ref() != Some(&theirs) {
+            found.push(CaptureError::unsupported(
+                pid,
+                format!("{name} namespace {}", theirs.display()),
+                "it is not the namespace that ckpt runs in",
+                "Run ckpt within the same namespaces (nsenter)",
+            ));
+        }
+    }
+    for tid in threads::list(pid)? {
+        let Ok(status) = Status::of(pid, tid) else { continue };
+        if status.number("Seccomp").unwrap_or(0) != 0 {
+            found.push(CaptureError::unsupported(
+                pid,
+                format!("the seccomp filter of thread {tid}"),
+                "seccomp filters cannot be saved yet",
+                "Run the program without its sandbox",
+            ));
+        }
+        let stat = Stat::of(pid, tid)?;
+        if matches!(stat.state, 'Z' | 'X') {
+            found.push(CaptureError::unsupported(
+                pid,
+                format!("thread {tid}"),
+                "it has exited while other threads of the process go on",
+                "Let the main thread wait for the others (pthread_join) in place of pthread_exit",
+            ));
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,85 @@
+//! One process: what all its threads share.
+use crate::error::CaptureResult;
+use crate::sighand::capture_pending;
+use crate::thread::remote;
+use crate::timer::{capture_itimers, capture_posix_timers};
+use ckpt_image::record::{FdTableId, FsId, MmId, SighandId, TaskV1};
+use ckpt_sys::inject::Injector;
+use ckpt_sys::proc::{self, malformed, stat::Stat};
+use ckpt_sys::ptrace::Queue;
+
+const PR_GET_CHILD_SUBREAPER: u64 = 37;
+const ARCH_GET_XCOMP_PERM: u64 = 0x1022;
+const MEMBARRIER_GET_REGISTRATIONS: u64 = 1 << 9;
+
+/// The record of the process whose leader `injector` holds.
+pub(crate) fn capture_task(injector: &mut Injector<'_>, tids: Vec<i32>, stopped: bool) -> CaptureResult<TaskV1> {
+    let pid = injector.pid();
+    let stat = Stat::of(pid, pid)?;
+    let at = injector.place(&[0; 8])?;
+    let prctl = libc::SYS_prctl;
+    remote(injector, "prctl(PR_GET_CHILD_SUBREAPER)", prctl, &[PR_GET_CHILD_SUBREAPER, at.get()])?;
+    let child_subreaper = injector.memory().read_u64(at)? & 0xffff_ffff != 0;
+    Ok(TaskV1 {
+        pid,
+        ppid: 0,
+        pgid: stat.pgrp,
+        sid: stat.session,
+        tids,
+        mm: MmId(0),
+        fd_table: FdTableId(0),
+        fs: FsId(0),
+        sighand: SighandId(0),
+        exit_signal: stat.exit_signal,
+        personality: hex(pid, "personality")?,
+        oom_score_adj: proc::read_text(pid, "oom_score_adj")?.trim().parse().unwrap_or(0),
+        child_subreaper,
+        rlimits: rlimits(pid)?,
+        itimers: capture_itimers(injector)?,
+        posix_timers: capture_posix_timers(injector)?,
+        pending: capture_pending(pid, Queue::Shared)?,
+        membarrier: membarrier(injector)?,
+        xcomp_perm: xcomp_perm(injector)?,
+        coredump_filter: hex(pid, "coredump_filter").unwrap_or(0),
+        stopped,
+    })
+}
+
+fn hex(pid: i32, name: &'static str) -> CaptureResult<u32> {
+    let text = proc::read_text(pid, name)?;
+    Ok(u32::from_str_radix(text.trim(), 16).map_err(|_| malformed(name, pid))?)
+}
+
+/// The registrations of membarrier(2); 0 on kernels before 6.3, which cannot tell.
+fn membarrier(injector: &mut Injector<'_>) -> CaptureResult<u32> {
+    let answer = injector.syscall(libc::SYS_membarrier, &[MEMBARRIER_GET_REGISTRATIONS, 0, 0])?;
+    Ok(answer.map_or(0, |mask| u32::try_from(mask).unwrap_or(0)))
+}
+
+/// The XSAVE features that the process asked for; 0 on kernels without dynamic ones.
+fn xcomp_perm(injector: &mut Injector<'_>) -> CaptureResult<u64> {
+    let at = injector.place(&[0; 8])?;
+    match injector.syscall(libc::SYS_arch_prctl, &[ARCH_GET_XCOMP_PERM, at.get()])? {
+        Ok(_) => Ok(injector.memory().read_u64(at)?),
+        Err(_) => Ok(0),
+    }
+}
+
+/// Resource limits from /proc/PID/limits: prlimit(2) asks for CAP_SYS_RESOURCE where that file asks for nothing.
+fn rlimits(pid: i32) -> CaptureResult<Vec<(u64, u64)>> {
+    /// The lines' names by RLIMIT number.
+    const NAMES: [&str; 16] = [
+        "Max cpu time", "Max file size", "Max data size", "Max stack size", "Max core file size", "Max resident set",
+        "Max processes", "Max open files", "Max locked memory", "Max address space", "Max file locks",
+        "Max pending signals", "Max msgqueue size", "Max nice priority", "Max realtime priority",
+        "Max realtime timeout",
+    ];
+    let text = proc::read_text(pid, "limits")?;
+    let value = |word: &str| if word == "unlimited" { Some(u64::MAX) } else { word.parse().ok() };
+    let limit = |name: &str| {
+        let mut words = text.lines().find_map(|line| line.strip_prefix(name))?.split_ascii_whitespace();
+        Some((value(words.next()?)?, value(words.next()?)?))
+    };
+    let limits: Option<Vec<_>> = NAMES.iter().map(|name| limit(name)).collect();
+    Ok(limits.ok_or_else(|| malformed("parse of limits", pid))?)
+}

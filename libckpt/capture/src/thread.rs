@@ -1,0 +1,193 @@
+//! One thread: registers and all that the kernel keeps for it.
+use crate::creds::capture_creds;
+use crate::error::{CaptureError, CaptureResult};
+use crate::interrupted::{Earlier, Interrupted, LastRan};
+use crate::sighand::capture_pending;
+use ckpt_image::record::{RegistersV1, RestartV1, RseqV1, SchedV1, ThreadV1};
+use ckpt_sys::arch::Gpr;
+use ckpt_sys::inject::Injector;
+use ckpt_sys::memory::ProcessMemory;
+use ckpt_sys::proc::{self, status::Status};
+use ckpt_sys::ptrace::{self, Queue, RseqConfiguration};
+use ckpt_sys::{RemoteAddr, SysError, raw, sched};
+use nix::errno::Errno;
+use std::collections::HashMap;
+
+const PR_GET_TID_ADDRESS: u64 = 40;
+const PR_GET_PDEATHSIG: u64 = 2;
+const PR_GET_SECUREBITS: u64 = 27;
+/// Offset of `rseq_cs` in `struct rseq`.
+const RSEQ_CS: u64 = 8;
+
+/// What is read of a stopped thread before anything is run in it.
+#[derive(Debug)]
+pub(crate) struct Still {
+    gpr: Gpr,
+    xstate: Vec<u8>,
+    sigmask: u64,
+    restart: Option<RestartV1>,
+    rseq: Option<RseqConfiguration>,
+}
+
+impl Still {
+    /// Reads stopped thread `tid`. What the kernel would do to its registers on the way back to the program is done here.
+    pub(crate) fn read(tid: i32, memory: &ProcessMemory, view: &View<'_>) -> CaptureResult<Self> {
+        let mut gpr = ptrace::gpr(tid)?;
+        let rseq = ptrace::rseq(tid)?;
+        if let Some(rseq) = &rseq
+            && abort_critical_section(memory, rseq, &mut gpr)?
+        {
+            ptrace::set_gpr(tid, &gpr)?;
+        }
+        let sigmask = ptrace::sigmask(tid)?;
+        let waits = |pending: u64| pending & !sigmask != 0;
+        let status = Status::of(view.pid, tid)?;
+        let interrupted = Interrupted {
+            tid,
+            memory,
+            last_ran: view.last_ran,
+            now: view.now,
+            earlier: view.earlier.get(&tid).cloned(),
+            signal_waits: waits(status.mask("SigPnd")? | status.mask("ShdPnd")?),
+        };
+        let restart = interrupted.resolve(&mut gpr);
+        if restart.is_none() {
+            // A wait that the freeze made return EINTR goes on waiting in the live program, too.
+            ptrace::set_gpr(tid, &gpr)?;
+        }
+        Ok(Self { gpr, xstate: ptrace::xstate(tid)?, sigmask, restart, rseq })
+    }
+
+    /// The extended state.
+    pub(crate) fn xstate(&self) -> &[u8] {
+        &self.xstate
+    }
+}
+
+/// What is known of all threads when they are read.
+#[derive(Debug)]
+pub(crate) struct View<'a> {
+    /// Process.
+    pub(crate) pid: i32,
+    /// When they last ran.
+    pub(crate) last_ran: &'a LastRan,
+    /// CLOCK_MONOTONIC at the freeze.
+    pub(crate) now: i64,
+    /// What the parent checkpoint says of their calls.
+    pub(crate) earlier: &'a HashMap<i32, Earlier>,
+}
+
+/// A thread that was stopped within a restartable sequence goes on at its abort handler, as after any preemption. The kernel does that when
+/// the thread returns to the program, but not once it has run our system calls elsewhere. Whether registers changed.
+fn abort_critical_section(memory: &ProcessMemory, rseq: &RseqConfiguration, gpr: &mut Gpr) -> CaptureResult<bool> {
+    let slot = RemoteAddr::new(rseq.address).offset(RSEQ_CS);
+    let descriptor = memory.read_u64(slot)?;
+    if descriptor == 0 || gpr.interrupted_syscall().is_some() {
+        return Ok(false);
+    }
+    // struct rseq_cs: version and flags, start_ip, post_commit_offset, abort_ip.
+    let descriptor = RemoteAddr::new(descriptor);
+    let start = memory.read_u64(descriptor.offset(8))?;
+    let length = memory.read_u64(descriptor.offset(16))?;
+    if gpr.rip.wrapping_sub(start) >= length {
+        return Ok(false);
+    }
+    gpr.rip = memory.read_u64(descriptor.offset(24))?;
+    memory.write(slot, &0u64.to_ne_bytes())?;
+    Ok(true)
+}
+
+/// The record of the thread that `injector` holds.
+pub(crate) fn capture_thread(injector: &mut Injector<'_>, still: Still) -> CaptureResult<ThreadV1> {
+    let (pid, tid) = (injector.pid(), injector.tid());
+    let status = Status::of(pid, tid)?;
+    let securebits = remote(injector, "prctl(PR_GET_SECUREBITS)", libc::SYS_prctl, &[PR_GET_SECUREBITS])?;
+    let mut comm = proc::read(pid, &format!("task/{tid}/comm"))?;
+    comm.pop_if(|byte| *byte == b'\n');
+    let attributes = sched::attributes(tid)?;
+    Ok(ThreadV1 {
+        pid,
+        tid,
+        registers: RegistersV1::X86_64 { gpr: still.gpr.to_words(), xstate: still.xstate },
+        restart: still.restart,
+        sigmask: still.sigmask,
+        pending: capture_pending(tid, Queue::Private)?,
+        altstack: altstack(injector)?,
+        robust_list: robust_list(tid)?,
+        rseq: still.rseq.map(|rseq| RseqV1 {
+            address: rseq.address,
+            size: rseq.size,
+            signature: rseq.signature,
+            flags: rseq.flags,
+        }),
+        clear_child_tid: tid_address(injector)?,
+        comm,
+        sched: SchedV1 {
+            policy: attributes.policy,
+            flags: attributes.flags,
+            nice: attributes.nice,
+            priority: attributes.priority,
+            runtime: attributes.runtime,
+            deadline: attributes.deadline,
+            period: attributes.period,
+            util: (attributes.util_min, attributes.util_max),
+        },
+        affinity: sched::affinity(tid)?,
+        timer_slack_ns: timer_slack(tid),
+        ioprio: sched::ioprio(tid)?,
+        pdeathsig: pdeathsig(injector)?,
+        creds: capture_creds(tid, &status, u32::try_from(securebits).unwrap_or(0))?,
+    })
+}
+
+/// Runs a system call that must succeed.
+pub(crate) fn remote(injector: &mut Injector<'_>, call: &'static str, nr: i64, args: &[u64]) -> CaptureResult<u64> {
+    let pid = injector.pid();
+    injector.syscall(nr, args)?.map_err(|errno| CaptureError::Remote { pid, call, errno })
+}
+
+fn altstack(injector: &mut Injector<'_>) -> CaptureResult<(u64, u32, u64)> {
+    // stack_t: address, flags (int), size. The thread's own stack pointer counts for SS_ONSTACK, which is not stored.
+    const SS_ONSTACK: u32 = 1;
+    let at = injector.reserve(24)?;
+    remote(injector, "sigaltstack", libc::SYS_sigaltstack, &[0, at.get()])?;
+    let memory = injector.memory();
+    let flags = u32::try_from(memory.read_u64(at.offset(8))? & 0xffff_ffff).unwrap_or(0);
+    Ok((memory.read_u64(at)?, flags & !SS_ONSTACK, memory.read_u64(at.offset(16))?))
+}
+
+fn tid_address(injector: &mut Injector<'_>) -> CaptureResult<u64> {
+    let at = injector.reserve(8)?;
+    remote(injector, "prctl(PR_GET_TID_ADDRESS)", libc::SYS_prctl, &[PR_GET_TID_ADDRESS, at.get()])?;
+    Ok(injector.memory().read_u64(at)?)
+}
+
+fn pdeathsig(injector: &mut Injector<'_>) -> CaptureResult<i32> {
+    let at = injector.place(&[0; 8])?;
+    remote(injector, "prctl(PR_GET_PDEATHSIG)", libc::SYS_prctl, &[PR_GET_PDEATHSIG, at.get()])?;
+    Ok(i32::try_from(injector.memory().read_u64(at)? & 0xff).unwrap_or(0))
+}
+
+fn robust_list(tid: i32) -> CaptureResult<(u64, u64)> {
+    let (mut head, mut len) = (0u64, 0u64);
+    let pointer = |value: &mut u64| u64::try_from(std::ptr::from_mut(value).expose_provenance()).unwrap_or(0);
+    let tid_word = i64::from(tid).cast_unsigned();
+    let args = [tid_word, pointer(&mut head), pointer(&mut len), 0, 0, 0];
+    // SAFETY: both pointers are valid for the words that the kernel writes.
+    unsafe { raw::syscall(libc::SYS_get_robust_list, args) }
+        .map_err(|errno| SysError::new("get_robust_list", format!("thread {tid}"), errno))?;
+    Ok((head, len))
+}
+
+/// Timer slack; 0 when the kernel does not tell it to us (CAP_SYS_NICE).
+fn timer_slack(tid: i32) -> u64 {
+    match proc::read_text(tid, "timerslack_ns") {
+        Ok(text) => text.trim().parse().unwrap_or(0),
+        Err(error) => {
+            if !matches!(error.errno(), Some(Errno::EPERM | Errno::EACCES)) {
+                tracing::warn!(%error, "timer slack is not saved");
+            }
+            0
+        }
+    }
+}
