@@ -97,7 +97,9 @@ impl Freeze {
                 }
                 Some(Stop::Exited(_) | Stop::Killed(_)) => return Ok(()),
                 // The signal is delivered as it would have been; the interrupt comes after it.
-                Some(Stop::Signal(signal)) => ptrace::cont(tid, signal).map_err(|error| self.gone_or(error))?,
+                Some(Stop::Signal(signal)) => {
+                    ptrace::cont(tid, signal).map_err(|error| self.gone_or(error))?
+                }
                 Some(Stop::Syscall | Stop::Other(_)) => {
                     ptrace::cont(tid, 0).map_err(|error| self.gone_or(error))?;
                 }
@@ -124,7 +126,9 @@ impl Freeze {
     fn release(&mut self) {
         for tid in std::mem::take(&mut self.stopped) {
             match ptrace::detach(tid, 0) {
-                Err(error) if !error.is_gone() => tracing::error!(tid, %error, "a thread could not be let go"),
+                Err(error) if !error.is_gone() => {
+                    tracing::error!(tid, %error, "a thread could not be let go")
+                }
                 _ => {}
             }
         }

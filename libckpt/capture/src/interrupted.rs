@@ -94,7 +94,8 @@ impl Interrupted<'_> {
             return None;
         }
         let args = gpr.syscall_args();
-        let (nr, remaining_ns) = if nr == RESTART_SYSCALL { self.restarted(args)? } else { (nr, self.first(nr, args)) };
+        let (nr, remaining_ns) =
+            if nr == RESTART_SYSCALL { self.restarted(args)? } else { (nr, self.first(nr, args)) };
         gpr.orig_rax = nr;
         if is_absolute(nr, args) {
             // Its arguments still say when it ends.
@@ -135,7 +136,10 @@ impl Interrupted<'_> {
             return Some(NANOSLEEP);
         }
         let command = second & FUTEX_COMMAND_MASK;
-        if matches!(command, FUTEX_WAIT | FUTEX_WAIT_BITSET) && second < 0x200 && self.timespec(args[3]).is_some() {
+        if matches!(command, FUTEX_WAIT | FUTEX_WAIT_BITSET)
+            && second < 0x200
+            && self.timespec(args[3]).is_some()
+        {
             return Some(FUTEX);
         }
         (i32::try_from(third).is_ok()).then_some(POLL)

@@ -21,7 +21,8 @@ pub(crate) fn capture_inventory(
     memory: &ProcessMemory,
     xstate: &[u8],
 ) -> CaptureResult<InventoryV1> {
-    let name = nix::sys::utsname::uname().map_err(|errno| ckpt_sys::SysError::new("uname", "this machine", errno))?;
+    let name = nix::sys::utsname::uname()
+        .map_err(|errno| ckpt_sys::SysError::new("uname", "this machine", errno))?;
     let text = |value: &std::ffi::OsStr| value.to_string_lossy().into_owned();
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     Ok(InventoryV1 {

@@ -17,7 +17,12 @@ pub(crate) fn check_process(pid: i32) -> CaptureResult<()> {
     if status.number("Tgid")? != u64::from(pid.unsigned_abs()) {
         let process = status.number("Tgid")?;
         let remedy = format!("Name the process: pid {process}");
-        return Err(CaptureError::unsupported(pid, format!("pid {pid}"), "it is a thread, not a process", remedy));
+        return Err(CaptureError::unsupported(
+            pid,
+            format!("pid {pid}"),
+            "it is a thread, not a process",
+            remedy,
+        ));
     }
     if matches!(stat.state, 'Z' | 'X') {
         return Err(CaptureError::Exited { pid });

@@ -14,9 +14,9 @@ pub(crate) fn capture_sighand(injector: &mut Injector<'_>) -> CaptureResult<Sigh
     let mut actions = Vec::new();
     for signal in 1..=SIGNALS {
         let at = injector.reserve(SIGACTION_SIZE)?;
-        injector.syscall(libc::SYS_rt_sigaction, &[signal, 0, at.get(), 8])?.map_err(|errno| {
-            CaptureError::Remote { pid: injector.pid(), call: "rt_sigaction", errno }
-        })?;
+        injector
+            .syscall(libc::SYS_rt_sigaction, &[signal, 0, at.get(), 8])?
+            .map_err(|errno| CaptureError::Remote { pid: injector.pid(), call: "rt_sigaction", errno })?;
         let mut bytes = [0; SIGACTION_SIZE];
         injector.memory().read(at, &mut bytes)?;
         let word = |index: usize| u64::from_ne_bytes(bytes.as_chunks::<8>().0[index]);

@@ -13,7 +13,11 @@ const ARCH_GET_XCOMP_PERM: u64 = 0x1022;
 const MEMBARRIER_GET_REGISTRATIONS: u64 = 1 << 9;
 
 /// The record of the process whose leader `injector` holds.
-pub(crate) fn capture_task(injector: &mut Injector<'_>, tids: Vec<i32>, stopped: bool) -> CaptureResult<TaskV1> {
+pub(crate) fn capture_task(
+    injector: &mut Injector<'_>,
+    tids: Vec<i32>,
+    stopped: bool,
+) -> CaptureResult<TaskV1> {
     let pid = injector.pid();
     let stat = Stat::of(pid, pid)?;
     let at = injector.place(&[0; 8])?;
@@ -69,9 +73,21 @@ fn xcomp_perm(injector: &mut Injector<'_>) -> CaptureResult<u64> {
 fn rlimits(pid: i32) -> CaptureResult<Vec<(u64, u64)>> {
     /// The lines' names by RLIMIT number.
     const NAMES: [&str; 16] = [
-        "Max cpu time", "Max file size", "Max data size", "Max stack size", "Max core file size", "Max resident set",
-        "Max processes", "Max open files", "Max locked memory", "Max address space", "Max file locks",
-        "Max pending signals", "Max msgqueue size", "Max nice priority", "Max realtime priority",
+        "Max cpu time",
+        "Max file size",
+        "Max data size",
+        "Max stack size",
+        "Max core file size",
+        "Max resident set",
+        "Max processes",
+        "Max open files",
+        "Max locked memory",
+        "Max address space",
+        "Max file locks",
+        "Max pending signals",
+        "Max msgqueue size",
+        "Max nice priority",
+        "Max realtime priority",
         "Max realtime timeout",
     ];
     let text = proc::read_text(pid, "limits")?;

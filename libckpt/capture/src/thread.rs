@@ -79,7 +79,11 @@ pub(crate) struct View<'a> {
 
 /// A thread that was stopped within a restartable sequence goes on at its abort handler, as after any preemption. The kernel does that when
 /// the thread returns to the program, but not once it has run our system calls elsewhere. Whether registers changed.
-fn abort_critical_section(memory: &ProcessMemory, rseq: &RseqConfiguration, gpr: &mut Gpr) -> CaptureResult<bool> {
+fn abort_critical_section(
+    memory: &ProcessMemory,
+    rseq: &RseqConfiguration,
+    gpr: &mut Gpr,
+) -> CaptureResult<bool> {
     let slot = RemoteAddr::new(rseq.address).offset(RSEQ_CS);
     let descriptor = memory.read_u64(slot)?;
     if descriptor == 0 || gpr.interrupted_syscall().is_some() {
@@ -141,7 +145,12 @@ pub(crate) fn capture_thread(injector: &mut Injector<'_>, still: Still) -> Captu
 }
 
 /// Runs a system call that must succeed.
-pub(crate) fn remote(injector: &mut Injector<'_>, call: &'static str, nr: i64, args: &[u64]) -> CaptureResult<u64> {
+pub(crate) fn remote(
+    injector: &mut Injector<'_>,
+    call: &'static str,
+    nr: i64,
+    args: &[u64],
+) -> CaptureResult<u64> {
     let pid = injector.pid();
     injector.syscall(nr, args)?.map_err(|errno| CaptureError::Remote { pid, call, errno })
 }

@@ -11,12 +11,15 @@ const SIGEV_NONE: i32 = 1;
 const SIGEV_THREAD: i32 = 2;
 const SIGEV_THREAD_ID: i32 = 4;
 
-fn read_words(injector: &mut Injector<'_>, call: &'static str, nr: i64, which: u64) -> CaptureResult<[u64; 4]> {
+fn read_words(
+    injector: &mut Injector<'_>,
+    call: &'static str,
+    nr: i64,
+    which: u64,
+) -> CaptureResult<[u64; 4]> {
     let at = injector.reserve(TIME_SIZE)?;
     let pid = injector.pid();
-    injector
-        .syscall(nr, &[which, at.get()])?
-        .map_err(|errno| CaptureError::Remote { pid, call, errno })?;
+    injector.syscall(nr, &[which, at.get()])?.map_err(|errno| CaptureError::Remote { pid, call, errno })?;
     let mut bytes = [0; TIME_SIZE];
     injector.memory().read(at, &mut bytes)?;
     let mut words = [0; 4];

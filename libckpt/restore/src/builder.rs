@@ -6,11 +6,16 @@ use ckpt_sys::inject::Injector;
 /// A process under construction: held by ptrace, running system calls on our behalf.
 #[derive(Debug)]
 pub(crate) struct Builder<'m> {
-    /// Runs them in its leader.
+    /// Runs them in one of its threads.
     pub(crate) remote: Injector<'m>,
 }
 
 impl<'m> Builder<'m> {
+    /// A builder whose calls run through `remote`.
+    pub(crate) fn new(remote: Injector<'m>) -> Self {
+        Self { remote }
+    }
+
     /// Runs system call `nr`; `call` and `object` name it in the error.
     pub(crate) fn call(
         &mut self,

@@ -3,9 +3,17 @@
 //! A new process with the old pid is made and held by ptrace; by remote system calls it gets rid of all that it has and takes on
 //! what the image says, one file of this crate per kind of record; last, all its threads are let go.
 //!
-//! Architecture invariants: capture and restore never know each other; until the last step a failure leaves nothing behind: the half-made process dies
-//! with its tracer.
+//! Architecture invariants: capture and restore never know each other; until the last step a failure leaves nothing behind: the half-made
+//! process dies with its tracer.
+#![allow(dead_code)] // until restore.rs joins, with memory and files
 mod builder;
+mod creds;
 pub mod error;
+mod leader;
+mod machine;
+mod sighand;
+mod task;
+mod thread;
+mod timer;
 
 pub use error::RestoreError;

@@ -102,6 +102,7 @@ pub struct Injector<'m> {
     deferred: Vec<i32>,
     owns_scratch: bool,
     done: bool,
+    dies_with_us: bool,
 }
 
 /// Signals blocked while calls run: all. ptrace stops need no signal.
@@ -149,6 +150,7 @@ impl<'m> Injector<'m> {
             deferred: Vec::new(),
             owns_scratch: false,
             done: false,
+            dies_with_us: false,
         };
         injector.write_frame()?;
         // From here on the thread recovers by itself, whatever happens to us.
@@ -156,6 +158,11 @@ impl<'m> Injector<'m> {
         ptrace::set_gpr(tid, &saved.with_syscall(recovery, 0, [0; 6]))?;
         ptrace::set_sigmask(tid, ALL_SIGNALS)?;
         Ok(injector)
+    }
+
+    /// The target is under construction: when this injector is dropped unfinished, nothing is given back.
+    pub fn dies_with_us(&mut self) {
+        self.dies_with_us = true;
     }
 
     /// The scratch area goes when this injector does.
@@ -186,6 +193,7 @@ impl<'m> Injector<'m> {
             deferred: Vec::new(),
             owns_scratch,
             done: false,
+            dies_with_us: false,
         })
     }
 
@@ -460,6 +468,7 @@ impl<'m> Injector<'m> {
 impl Drop for Injector<'_> {
     fn drop(&mut self) {
         if !self.done
+            && !self.dies_with_us
             && let Err(error) = self.restore()
         {
             tracing::error!(tid = self.tid, %error, "a thread could not be given back as it was");

@@ -75,6 +75,12 @@ pub fn seize(tid: i32, options: u64) -> SysResult<()> {
     call(PTRACE_SEIZE, "ptrace(PTRACE_SEIZE)", tid, 0, options).map(drop)
 }
 
+/// Changes the options (O_*) of a stopped thread.
+pub fn set_options(tid: i32, options: u64) -> SysResult<()> {
+    let options = usize::try_from(options).unwrap_or(0);
+    call(libc::PTRACE_SETOPTIONS, "ptrace(PTRACE_SETOPTIONS)", tid, 0, options).map(drop)
+}
+
 /// Asks a seized thread to stop.
 pub fn interrupt(tid: i32) -> SysResult<()> {
     call(PTRACE_INTERRUPT, "ptrace(PTRACE_INTERRUPT)", tid, 0, 0).map(drop)

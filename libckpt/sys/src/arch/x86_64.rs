@@ -257,3 +257,13 @@ pub fn xstate_xcr0(xstate: &[u8]) -> u64 {
 
 /// XSAVE components of AMX: tile configuration and tile data.
 pub const XFEATURE_AMX: u64 = 1 << 17 | 1 << 18;
+
+/// A tile configuration for LDTILECFG: palette 1 with one tile.
+#[must_use]
+pub fn amx_configuration() -> [u8; 64] {
+    let mut configuration = [0; 64];
+    configuration[0] = 1; // palette
+    configuration[16] = 64; // bytes a row of tile 0
+    configuration[48] = 16; // rows of tile 0
+    configuration
+}

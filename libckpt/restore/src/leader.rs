@@ -1,0 +1,191 @@
+//! The process under construction: born with the job's pid, held by ptrace, empty of what it inherited.
+use crate::builder::Builder;
+use crate::error::{RestoreError, RestoreResult};
+use ckpt_image::record::{MmV1, TaskV1};
+use ckpt_sys::inject::{Injector, SCRATCH_SIZE};
+use ckpt_sys::memory::ProcessMemory;
+use ckpt_sys::proc::{self, maps, stat::Stat};
+use ckpt_sys::ptrace::{self, Stop};
+use ckpt_sys::{RemoteAddr, SysError, spawn};
+use nix::errno::Errno;
+use std::time::{Duration, Instant};
+
+/// How long to wait for a pid whose process has ended but is not waited for yet.
+const PID_LIMIT: Duration = Duration::from_secs(20);
+/// Lowest and highest address for the scratch area: above what mmap_min_addr forbids, below the end of user space.
+const LOWEST: u64 = 0x1_0000;
+const HIGHEST: u64 = 0x7fff_ffff_f000;
+
+/// A new process, seized and stopped. It dies with us until [`Self::keep`].
+#[derive(Debug)]
+pub(crate) struct Leader {
+    pid: i32,
+    threads: Vec<i32>,
+    kept: bool,
+}
+
+impl Leader {
+    /// Makes the process with id `pid`; waits for a dead process that still holds it.
+    pub(crate) fn spawn(pid: i32) -> RestoreResult<Self> {
+        let begin = Instant::now();
+        loop {
+            match spawn::waiting_child(pid) {
+                Ok(_) => break,
+                Err(error) if error.errno() == Some(Errno::EEXIST) => {
+                    if !is_dead(pid) || begin.elapsed() > PID_LIMIT {
+                        return Err(taken(pid));
+                    }
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(error) if error.errno() == Some(Errno::EPERM) => {
+                    return Err(RestoreError::Machine {
+                        reason: format!("a process with pid {pid} cannot be made without privilege"),
+                        remedy: "Run ckpt as root or with CAP_CHECKPOINT_RESTORE".into(),
+                    });
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let leader = Self { pid, threads: Vec::new(), kept: false };
+        ptrace::seize(pid, ptrace::O_SYSGOOD | ptrace::O_EXITKILL)?;
+        ptrace::interrupt(pid)?;
+        match ptrace::wait(pid)? {
+            Stop::Event => Ok(leader),
+            stop => Err(ckpt_sys::inject::InjectError::Unexpected { tid: pid, stop }.into()),
+        }
+    }
+
+    /// Its pid.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// It has this thread, too, traced by us.
+    pub(crate) fn add_thread(&mut self, tid: i32) {
+        self.threads.push(tid);
+    }
+
+    /// It lives on.
+    pub(crate) fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        // SAFETY: no pointers; it is our child and not waited for, so the pid is its.
+        unsafe { libc::kill(self.pid, libc::SIGKILL) };
+        // The leader's end is told last, and only to a tracer that has waited for the others.
+        for &tid in self.threads.iter().chain([&self.pid]) {
+            while let Ok(stop) = ptrace::wait(tid) {
+                if matches!(stop, Stop::Exited(_) | Stop::Killed(_)) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn is_dead(pid: i32) -> bool {
+    Stat::of(pid, pid).map_or(true, |stat| matches!(stat.state, 'Z' | 'X'))
+}
+
+fn taken(pid: i32) -> RestoreError {
+    let name = proc::read_text(pid, "comm").unwrap_or_default();
+    let name = name.trim();
+    let stat = Stat::of(pid, pid).ok();
+    match stat {
+        Some(stat) if matches!(stat.state, 'Z' | 'X') => RestoreError::PidTaken {
+            pid,
+            holder: format!("the remains of {name}, which its parent (pid {}) does not wait for", stat.ppid),
+            remedy: format!("end pid {} or let it wait for its child, and restore again", stat.ppid),
+        },
+        _ => RestoreError::PidTaken {
+            pid,
+            holder: if name.is_empty() { "a thread or another process".into() } else { name.to_owned() },
+            remedy: "end it, or restore within a new PID namespace (unshare --pid --fork --mount-proc)"
+                .into(),
+        },
+    }
+}
+
+/// Where the scratch area fits: free in the process as it is and as it will be.
+pub(crate) fn scratch_place(pid: i32, mm: &MmV1) -> RestoreResult<RemoteAddr> {
+    let mut taken: Vec<(u64, u64)> =
+        maps::maps(pid)?.iter().map(|mapping| (mapping.start, mapping.end)).collect();
+    taken.extend(mm.vmas.iter().map(|vma| (vma.start, vma.end)));
+    // The heap and the stack grow into the space next to them.
+    taken.sort_unstable();
+    let margin = 1 << 20;
+    let mut free_from = HIGHEST.saturating_sub(1 << 30).min(LOWEST + (1 << 30));
+    for (start, end) in taken {
+        if start >= free_from + SCRATCH_SIZE + 2 * margin {
+            break;
+        }
+        free_from = free_from.max(end);
+    }
+    if free_from + SCRATCH_SIZE + 2 * margin > HIGHEST {
+        return Err(RestoreError::Inconsistent { what: "the address space is full".into() });
+    }
+    Ok(RemoteAddr::new(free_from + margin))
+}
+
+/// Takes hold of the process and rids its leader of what the kernel keeps for the thread that it is a copy of.
+pub(crate) fn take_hold<'m>(
+    leader: &Leader,
+    memory: &'m ProcessMemory,
+    mm: &MmV1,
+    task: &TaskV1,
+) -> RestoreResult<Injector<'m>> {
+    const RSEQ_UNREGISTER: u64 = 1;
+    let pid = leader.pid();
+    let rseq = ptrace::rseq(pid)?;
+    let mut injector = Injector::new_at(pid, pid, memory, scratch_place(pid, mm)?)?;
+    injector.dies_with_us();
+    let remote = |call, errno| RestoreError::Remote { pid, call, object: format!("pid {pid}"), errno };
+    if let Some(rseq) = rseq {
+        let args = [rseq.address, u64::from(rseq.size), RSEQ_UNREGISTER, u64::from(rseq.signature)];
+        injector.syscall(libc::SYS_rseq, &args)?.map_err(|errno| remote("rseq", errno))?;
+    }
+    if task.sid == pid {
+        injector.syscall(libc::SYS_setsid, &[])?.map_err(|errno| remote("setsid", errno))?;
+    } else if task.pgid == pid {
+        injector.syscall(libc::SYS_setpgid, &[0, 0])?.map_err(|errno| remote("setpgid", errno))?;
+    }
+    Ok(injector)
+}
+
+/// Lets go of all threads, stopped with their final registers; from now on the process is on its own.
+pub(crate) fn let_go(task: &TaskV1) -> RestoreResult<()> {
+    if task.stopped {
+        // SAFETY: no pointers; the process is held by us. It stops as soon as it is let go.
+        unsafe { libc::kill(task.pid, libc::SIGSTOP) };
+    }
+    for &tid in &task.tids {
+        ptrace::set_options(tid, ptrace::O_SYSGOOD)?;
+    }
+    for &tid in &task.tids {
+        match ptrace::detach(tid, 0) {
+            Err(error) if !error.is_gone() => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The error of a file of /proc that could not be written.
+pub(crate) fn write_proc(pid: i32, name: &str, text: &str) -> Result<(), SysError> {
+    let path = format!("/proc/{pid}/{name}");
+    std::fs::write(&path, text).map_err(|error| SysError::new("write", path, error))
+}
+
+impl Builder<'_> {
+    /// Runs prctl(2).
+    pub(crate) fn prctl(&mut self, call: &'static str, args: &[u64]) -> RestoreResult<u64> {
+        let object = format!("thread {}", self.remote.tid());
+        self.call(call, &object, libc::SYS_prctl, args)
+    }
+}

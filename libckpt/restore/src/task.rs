@@ -1,0 +1,100 @@
+//! One process: what all its threads share.
+use crate::builder::Builder;
+use crate::error::RestoreResult;
+use crate::leader::write_proc;
+use ckpt_image::record::TaskV1;
+use ckpt_sys::proc;
+use nix::errno::Errno;
+
+const PR_SET_CHILD_SUBREAPER: u64 = 36;
+const ARCH_REQ_XCOMP_PERM: u64 = 0x1023;
+const ARCH_GET_XCOMP_PERM: u64 = 0x1022;
+const XFEATURES: u64 = 64;
+/// Registration commands of membarrier(2).
+const MEMBARRIER_REGISTER: [u64; 4] = [1 << 2, 1 << 4, 1 << 6, 1 << 8];
+
+/// What must be there before threads get their state: features of the processor that the process asked for.
+pub(crate) fn restore_features(builder: &mut Builder<'_>, task: &TaskV1) -> RestoreResult<()> {
+    if task.xcomp_perm != 0 {
+        let at = builder.place(&[0; 8])?;
+        let get = builder.remote.syscall(libc::SYS_arch_prctl, &[ARCH_GET_XCOMP_PERM, at.get()])?;
+        let now = if get.is_ok() { builder.remote.memory().read_u64(at)? } else { 0 };
+        for feature in (0..XFEATURES).filter(|feature| task.xcomp_perm & !now & (1 << feature) != 0) {
+            let object = format!("processor feature {feature}");
+            builder.call(
+                "arch_prctl(ARCH_REQ_XCOMP_PERM)",
+                &object,
+                libc::SYS_arch_prctl,
+                &[ARCH_REQ_XCOMP_PERM, feature],
+            )?;
+        }
+    }
+    for command in MEMBARRIER_REGISTER {
+        if u64::from(task.membarrier) & command != 0 {
+            builder.call("membarrier", &"the process", libc::SYS_membarrier, &[command, 0, 0])?;
+        }
+    }
+    Ok(())
+}
+
+/// What the process as a whole has besides memory, files, signals and timers.
+pub(crate) fn restore_task(builder: &mut Builder<'_>, task: &TaskV1) -> RestoreResult<()> {
+    let pid = task.pid;
+    builder.call("personality", &"the process", libc::SYS_personality, &[u64::from(task.personality)])?;
+    builder.prctl(
+        "prctl(PR_SET_CHILD_SUBREAPER)",
+        &[PR_SET_CHILD_SUBREAPER, u64::from(task.child_subreaper), 0, 0, 0],
+    )?;
+    if task.coredump_filter != 0 {
+        write_proc(pid, "coredump_filter", &format!("{:#x}", task.coredump_filter))?;
+    }
+    let score = task.oom_score_adj.to_string();
+    if proc::read_text(pid, "oom_score_adj")?.trim() != score
+        && let Err(error) = write_proc(pid, "oom_score_adj", &score)
+    {
+        if !matches!(error.errno(), Some(Errno::EACCES | Errno::EPERM)) {
+            return Err(error.into());
+        }
+        tracing::warn!(pid, score, "oom_score_adj stays as it is: lowering it needs CAP_SYS_RESOURCE");
+    }
+    Ok(())
+}
+
+/// Resource limits, last: the work of restore itself may need more than the program has.
+pub(crate) fn restore_rlimits(builder: &mut Builder<'_>, task: &TaskV1) -> RestoreResult<()> {
+    for (resource, &(soft, hard)) in (0u64..).zip(&task.rlimits) {
+        let outcome = set_rlimit(builder, resource, soft, hard)?;
+        if outcome == Err(Errno::EPERM) {
+            // A hard limit cannot be raised without CAP_SYS_RESOURCE: the program keeps what it used, up to ours.
+            let now = builder.place(&[0; 16])?;
+            builder.call(
+                "prlimit64",
+                &format!("limit {resource}"),
+                libc::SYS_prlimit64,
+                &[0, resource, 0, now.get()],
+            )?;
+            let most = builder.remote.memory().read_u64(now.offset(8))?;
+            tracing::warn!(pid = task.pid, resource, hard, most, "the hard limit stays lower than it was");
+            let again = set_rlimit(builder, resource, soft.min(most), most)?;
+            if let Err(errno) = again {
+                tracing::warn!(pid = task.pid, resource, %errno, "the resource limit is not restored");
+            }
+        } else if let Err(errno) = outcome {
+            let (pid, object) = (task.pid, format!("limit {resource}"));
+            return Err(crate::RestoreError::Remote { pid, call: "prlimit64", object, errno });
+        }
+    }
+    Ok(())
+}
+
+fn set_rlimit(
+    builder: &mut Builder<'_>,
+    resource: u64,
+    soft: u64,
+    hard: u64,
+) -> RestoreResult<Result<u64, Errno>> {
+    let mut bytes = soft.to_ne_bytes().to_vec();
+    bytes.extend(hard.to_ne_bytes());
+    let at = builder.place(&bytes)?.get();
+    Ok(builder.remote.syscall(libc::SYS_prlimit64, &[0, resource, at, 0])?)
+}
