@@ -123,29 +123,6 @@ impl Pagemap {
         Ok(())
     }
 
-    /// Write-protects every page of `range` that matches `query`, telling nothing.
-    pub fn protect(&self, range: Range<u64>, query: Query) -> SysResult<()> {
-        let mut start = range.start;
-        while start < range.end {
-            let mut arg = ScanArg {
-                size: u64::try_from(size_of::<ScanArg>()).unwrap_or(0),
-                flags: query.flags | WP_MATCHING,
-                start,
-                end: range.end,
-                category_inverted: query.inverted,
-                category_mask: query.all,
-                category_anyof_mask: query.any,
-                ..ScanArg::default()
-            };
-            self.ioctl(&mut arg)?;
-            if arg.walk_end <= start {
-                break;
-            }
-            start = arg.walk_end;
-        }
-        Ok(())
-    }
-
     fn ioctl(&self, arg: &mut ScanArg) -> SysResult<usize> {
         const PAGEMAP_SCAN: u64 = 0xc060_6610;
         loop {

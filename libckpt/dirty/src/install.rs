@@ -1,0 +1,57 @@
+//! Getting a userfaultfd that belongs to the target's address space.
+use crate::error::DirtyResult;
+use ckpt_sys::inject::Injector;
+use ckpt_sys::{pidfd, uffd};
+use nix::errno::Errno;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+
+/// USERFAULTFD_IOC_NEW of /dev/userfaultfd.
+const IOC_NEW: u64 = 0xaa00;
+const DEVICE: &[u8] = b"/dev/userfaultfd";
+
+/// Makes a userfaultfd in the target, takes it over and closes the target's descriptor. None: the target may not make one, or the
+/// kernel cannot track asynchronously.
+pub(crate) fn install(injector: &mut Injector<'_>) -> DirtyResult<Option<OwnedFd>> {
+    let flags = uffd::O_CLOEXEC | uffd::USER_MODE_ONLY;
+    let made = match injector.syscall(libc::SYS_userfaultfd, &[flags])? {
+        Ok(fd) => Ok(fd),
+        Err(_) => by_device(injector, flags)?,
+    };
+    let fd = match made {
+        Ok(fd) => fd,
+        Err(errno) => {
+            tracing::warn!(pid = injector.pid(), %errno, "no userfaultfd: every checkpoint takes all pages");
+            return Ok(None);
+        }
+    };
+    let number = RawFd::try_from(fd).unwrap_or(-1);
+    let taken = pidfd::open(injector.pid()).and_then(|process| pidfd::getfd(process.as_fd(), number));
+    // First of all the target gets rid of it.
+    let closed = injector.syscall(libc::SYS_close, &[fd])?;
+    if let Err(errno) = closed {
+        tracing::error!(pid = injector.pid(), fd, %errno, "the target's userfaultfd could not be closed");
+    }
+    let taken = taken?;
+    if let Err(error) = uffd::enable_wp_async(taken.as_fd()) {
+        tracing::warn!(pid = injector.pid(), %error, "no asynchronous write-protection: every checkpoint takes all pages");
+        return Ok(None);
+    }
+    Ok(Some(taken))
+}
+
+fn by_device(injector: &mut Injector<'_>, flags: u64) -> DirtyResult<Result<u64, Errno>> {
+    let path = injector.place_path(DEVICE)?;
+    let at_cwd = i64::from(libc::AT_FDCWD).cast_unsigned();
+    let mode = u64::from((libc::O_RDWR | libc::O_CLOEXEC).unsigned_abs());
+    let device = match injector.syscall(libc::SYS_openat, &[at_cwd, path.get(), mode, 0])? {
+        Ok(device) => device,
+        Err(errno) => return Ok(Err(errno)),
+    };
+    let made = injector.syscall(libc::SYS_ioctl, &[device, IOC_NEW, flags]);
+    let closed = injector.syscall(libc::SYS_close, &[device]);
+    let made = made?;
+    if let Err(errno) = closed? {
+        tracing::error!(pid = injector.pid(), fd = device, %errno, "the target's /dev/userfaultfd could not be closed");
+    }
+    Ok(made)
+}

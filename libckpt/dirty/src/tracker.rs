@@ -1,0 +1,212 @@
+//! Dirty pages of one process.
+use crate::error::DirtyResult;
+use crate::install;
+use crate::pages::{Kind, Pages, push};
+use ckpt_sys::inject::Injector;
+use ckpt_sys::pagemap::{CHECK_WPASYNC, PageRegion, Pagemap, Query, WP_MATCHING, category};
+use ckpt_sys::proc::maps;
+use ckpt_sys::{SysResult, uffd};
+use nix::errno::Errno;
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Tracks the pages of one process.
+///
+/// What a scan tells of a page is used up by it. [`Self::begin`] opens a capture; [`Self::collect`] is for a process that is stopped,
+/// [`Self::collect_running`] for one that runs.
+#[derive(Debug)]
+pub struct Tracker {
+    pid: i32,
+    uffd: Option<OwnedFd>,
+    pagemap: Option<Pagemap>,
+    /// Where a scan of the running process may have used up what it did not tell.
+    doubtful: Vec<Range<u64>>,
+    /// The kernel knows PAGE_IS_GUARD (6.15).
+    knows_guards: bool,
+}
+
+impl Tracker {
+    /// A tracker of `pid` without a userfaultfd yet.
+    #[must_use]
+    pub fn new(pid: i32) -> Self {
+        Self { pid, uffd: None, pagemap: None, doubtful: Vec::new(), knows_guards: true }
+    }
+
+    /// A tracker of `pid` with a userfaultfd that `pid` made. Its handshake may have been made or not.
+    #[must_use]
+    pub fn with_fd(pid: i32, fd: OwnedFd) -> Self {
+        // An error means that the handshake was made before; a handshake without WP_ASYNC is found out by `is_attached`.
+        let _ = uffd::enable_wp_async(fd.as_fd());
+        Self { uffd: Some(fd), ..Self::new(pid) }
+    }
+
+    /// The userfaultfd.
+    #[must_use]
+    pub fn into_fd(self) -> Option<OwnedFd> {
+        self.uffd
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Opens the page map of the address space that the process has now, and drops a userfaultfd that belongs to another (the process has
+    /// exec'ed, or its pid is another process's). To be called once at the begin of a capture.
+    pub fn begin(&mut self) -> SysResult<()> {
+        let pagemap = Pagemap::open(self.pid)?;
+        self.doubtful.clear();
+        let mut nothing = Vec::new();
+        let guards = Query { any: category::GUARD, report: category::GUARD, ..Query::default() };
+        // An empty range: only the categories are checked.
+        self.knows_guards = match pagemap.scan(0..4096, guards, &mut nothing) {
+            Err(error) if error.errno() == Some(Errno::EINVAL) => false,
+            outcome => outcome.map(|()| true)?,
+        };
+        self.pagemap = Some(pagemap);
+        if self.uffd.is_some() && !self.belongs_here()? {
+            tracing::debug!(pid = self.pid, "the userfaultfd is of another address space");
+            self.uffd = None;
+        }
+        Ok(())
+    }
+
+    /// Whether the process has a userfaultfd with us; if not, [`Self::attach`] makes one.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        self.uffd.is_some()
+    }
+
+    /// Has the process make a userfaultfd for us, if there is none. Without one (not permitted, kernel too old) all pages count as dirty each time.
+    pub fn attach(&mut self, injector: &mut Injector<'_>) -> DirtyResult<()> {
+        if self.uffd.is_none() {
+            self.uffd = install::install(injector)?;
+        }
+        Ok(())
+    }
+
+    /// The pages of the mapping `range` of a process that is stopped. Dirty ones are protected, so that the next look finds only pages written
+    /// from now on.
+    pub fn collect(&mut self, range: Range<u64>, kind: Kind) -> SysResult<Pages> {
+        let mut regions = Vec::new();
+        self.scan(range.clone(), self.populated(kind), &mut regions)?;
+        let pages = Pages::sort(&regions, kind, &self.doubtful);
+        if !pages.dirty.is_empty() && self.register(range.clone()) {
+            let mut protected = Vec::new();
+            match self.scan(range, self.written(kind), &mut protected) {
+                // Registered by somebody else's rules: it stays untracked.
+                Err(error) if error.errno() == Some(Errno::EPERM) => {}
+                outcome => outcome?,
+            }
+        }
+        Ok(pages)
+    }
+
+    /// Pages written since the last look in `range` of a process that runs, protected anew. What the process does to its mappings meanwhile
+    /// is harmless: what could not be told for certain is dirty in the next [`Self::collect`].
+    pub fn collect_running(&mut self, range: Range<u64>, kind: Kind) -> Vec<Range<u64>> {
+        if !self.register(range.clone()) {
+            return Vec::new();
+        }
+        let mut regions = Vec::new();
+        if let Err(error) = self.scan(range.clone(), self.written(kind), &mut regions) {
+            tracing::debug!(pid = self.pid, %error, "pre-copy skips a mapping");
+            self.doubt(range);
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        regions.iter().for_each(|region| push(&mut found, region.start..region.end));
+        found
+    }
+
+    /// Counts `range` as dirty in the next [`Self::collect`]: what was told of it could not be used.
+    pub fn doubt(&mut self, range: Range<u64>) {
+        self.doubtful.push(range);
+    }
+
+    /// Registers and protects `range`, whose pages are all known to the caller: only writes from now on are dirty. Whether that could be done.
+    pub fn start(&mut self, range: Range<u64>, kind: Kind) -> SysResult<bool> {
+        if !self.register(range.clone()) {
+            return Ok(false);
+        }
+        let mut protected = Vec::new();
+        match self.scan(range, self.written(kind), &mut protected) {
+            Err(error) if error.errno() == Some(Errno::EPERM) => Ok(false),
+            outcome => outcome.map(|()| true),
+        }
+    }
+
+    /// Whether the program, or somebody else, has registered `range` with a userfaultfd of its own.
+    #[must_use]
+    pub fn is_foreign(&self, range: Range<u64>) -> bool {
+        let Some(fd) = &self.uffd else { return true };
+        uffd::register_wp(fd.as_fd(), range).is_err_and(|error| error.errno() == Some(Errno::EBUSY))
+    }
+
+    fn register(&self, range: Range<u64>) -> bool {
+        let Some(fd) = &self.uffd else { return false };
+        match uffd::register_wp(fd.as_fd(), range) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(pid = self.pid, %error, "a mapping stays untracked");
+                false
+            }
+        }
+    }
+
+    /// Registers a mapping that every process has and looks whether that shows.
+    fn belongs_here(&self) -> SysResult<bool> {
+        let private = |mapping: &&maps::Mapping| {
+            !mapping.shared && mapping.inode == 0 && mapping.prot & libc::PROT_WRITE.unsigned_abs() != 0
+        };
+        let mappings = maps::maps(self.pid)?;
+        let stack = mappings.iter().find(|mapping| mapping.path == b"[stack]");
+        let Some(probe) = stack.or_else(|| mappings.iter().find(private)) else {
+            return Ok(false);
+        };
+        if !self.register(probe.range()) {
+            return Ok(false);
+        }
+        let query = Query { flags: CHECK_WPASYNC, any: category::WRITTEN, ..Query::default() };
+        let mut found = Vec::new();
+        match self.scan(probe.range(), Query { report: category::WRITTEN, ..query }, &mut found) {
+            Err(error) if error.errno() == Some(Errno::EPERM) => Ok(false),
+            outcome => outcome.map(|()| true),
+        }
+    }
+
+    fn scan(&self, range: Range<u64>, query: Query, found: &mut Vec<PageRegion>) -> SysResult<()> {
+        match &self.pagemap {
+            Some(pagemap) => pagemap.scan(range, query, found),
+            None => Pagemap::open(self.pid)?.scan(range, query, found),
+        }
+    }
+
+    fn populated(&self, kind: Kind) -> Query {
+        use category::{FILE, GUARD, PFNZERO, PRESENT, SWAPPED, WPALLOWED, WRITTEN};
+        let guard = if self.knows_guards { GUARD } else { 0 };
+        let file = if kind == Kind::PrivateFile { FILE } else { 0 };
+        let report = WPALLOWED | WRITTEN | SWAPPED | PFNZERO | guard | file;
+        Query { any: PRESENT | SWAPPED, report, ..Query::default() }
+    }
+
+    /// Pages to protect. Holes never match: protecting one costs a page table entry, and a reservation has billions of them. (That is also
+    /// why WRITTEN is never asked for alone: the kernel then takes holes for written, and without a vector it protects whatever is there.)
+    fn written(&self, kind: Kind) -> Query {
+        use category::{FILE, GUARD, PFNZERO, PRESENT, SWAPPED, WRITTEN};
+        let guard = if self.knows_guards { GUARD } else { 0 };
+        let not = match kind {
+            Kind::Anonymous => PFNZERO | guard,
+            Kind::PrivateFile => FILE | guard,
+            Kind::Shared => guard,
+        };
+        Query {
+            flags: WP_MATCHING | CHECK_WPASYNC,
+            inverted: not,
+            all: WRITTEN | not,
+            any: PRESENT | SWAPPED,
+            report: WRITTEN,
+        }
+    }
+}

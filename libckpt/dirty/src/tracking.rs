@@ -1,0 +1,47 @@
+//! The trackers of a job's processes.
+use crate::tracker::Tracker;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+
+/// What outlives a capture: each process's userfaultfd. A capture that fails after its first scan has used up what the pages told; then
+/// drop the whole of it, and the next capture takes all pages.
+#[derive(Debug, Default)]
+pub struct Tracking {
+    trackers: BTreeMap<i32, Tracker>,
+}
+
+impl Tracking {
+    /// From the userfaultfds of processes by pid, as [`Self::into_fds`] gave them or as the processes handed them over.
+    #[must_use]
+    pub fn from_fds(fds: Vec<(i32, OwnedFd)>) -> Self {
+        let trackers = fds.into_iter().map(|(pid, fd)| (pid, Tracker::with_fd(pid, fd))).collect();
+        Self { trackers }
+    }
+
+    /// The userfaultfds by pid, to be handed to another process of ours.
+    #[must_use]
+    pub fn into_fds(self) -> Vec<(i32, OwnedFd)> {
+        self.trackers.into_iter().filter_map(|(pid, tracker)| Some((pid, tracker.into_fd()?))).collect()
+    }
+
+    /// The tracker of `pid`, a new one if there is none.
+    pub fn tracker(&mut self, pid: i32) -> &mut Tracker {
+        self.trackers.entry(pid).or_insert_with(|| Tracker::new(pid))
+    }
+
+    /// Takes a tracker in, in place of any of the same pid.
+    pub fn insert(&mut self, tracker: Tracker) {
+        self.trackers.insert(tracker.pid(), tracker);
+    }
+
+    /// Forgets all processes but these.
+    pub fn retain(&mut self, pids: &[i32]) {
+        self.trackers.retain(|pid, _| pids.contains(pid));
+    }
+
+    /// Whether no process is tracked.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.trackers.is_empty()
+    }
+}
