@@ -20,4 +20,4 @@ pub use error::StoreError;
 pub use format::{FileRef, Kind, Manifest, Role, Stats};
 pub use id::{CheckpointId, InvalidCheckpointId};
 pub use image::{Image, PageRun, RecordInfo};
-pub use store::{CheckpointWriter, Options, Store};
+pub use store::{BadFile, CheckpointWriter, Options, Store, VerifyReport};

@@ -108,23 +108,36 @@ pub(crate) fn encode_manifest(
     store: StoreId,
     name: &str,
 ) -> Result<Vec<u8>, StoreError> {
-    let body = wincode::config::serialize(manifest, ENCODING)
-        .map_err(|e| StoreError::Encode { name: "Manifest", reason: e.to_string() })?;
-    Ok(seal(Role::Manifest, store, name, &body))
+    Ok(seal(Role::Manifest, store, name, &encode_manifest_body(manifest)?))
+}
+
+/// What is between header and digest.
+pub(crate) fn encode_manifest_body(manifest: &Manifest) -> Result<Vec<u8>, StoreError> {
+    wincode::config::serialize(manifest, ENCODING)
+        .map_err(|e| StoreError::Encode { name: "Manifest", reason: e.to_string() })
 }
 
 /// Checks and decodes the file of a manifest.
 pub(crate) fn decode_manifest(
     file: &[u8],
     path: &Path,
-    store: Option<StoreId>,
-    name: Option<&str>,
+    store: StoreId,
+    name: &str,
 ) -> Result<Manifest, StoreError> {
-    let (body, _) = unseal(file, path, Role::Manifest, store, name)?;
-    let manifest: Manifest = wincode::config::deserialize_exact(body, ENCODING)
-        .map_err(|e| StoreError::corrupt(path, format!("cannot be decoded: {e}")))?;
+    let (body, _) = unseal(file, path, Role::Manifest, Some(store), Some(name))?;
+    let manifest = decode_manifest_body(body, path)?;
     match manifest.fault() {
         Some(fault) => Err(StoreError::corrupt(path, format!("it has {fault}"))),
         None => Ok(manifest),
     }
+}
+
+/// Decodes what is between header and digest, which the caller has checked. It may name no files.
+pub(crate) fn decode_manifest_body(body: &[u8], path: &Path) -> Result<Manifest, StoreError> {
+    let manifest: Manifest = wincode::config::deserialize_exact(body, ENCODING)
+        .map_err(|e| StoreError::corrupt(path, format!("cannot be decoded: {e}")))?;
+    if manifest.id.is_canonical() {
+        return Ok(manifest);
+    }
+    Err(StoreError::corrupt(path, "it has an id that is none"))
 }

@@ -6,18 +6,21 @@ mod manifest;
 mod pack;
 mod pages;
 mod records;
+mod stream;
 
 pub use header::Role;
 pub use manifest::{FileRef, Kind, Manifest, Stats};
 
 pub(crate) use header::{HEADER_LEN, StoreId, check_header, encode_header, seal, unseal};
-pub(crate) use manifest::{decode_manifest, encode_manifest};
+pub(crate) use manifest::{decode_manifest, decode_manifest_body, encode_manifest, encode_manifest_body};
 pub(crate) use pack::{
     BLOCK_LEN, BLOCK_PAGES, BlockCodec, BlockEntry, PackTable, TRAILER_LEN, check_block, compress_block,
     decode_trailer,
 };
-pub(crate) use pages::{PagesFile, decode_pages, encode_pages};
+pub(crate) use pages::{PagesFile, decode_pages, decode_pages_body, encode_pages, encode_pages_body};
 pub(crate) use records::{RawRecord, append_record, decode_record, split_records};
+
+pub(crate) use stream::{FrameReader, FrameTag, FrameWriter, STREAM};
 
 /// The `N` bytes at `at`; the caller has checked the length.
 fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {

@@ -25,6 +25,11 @@ pub(crate) struct PagesFile {
 
 /// The file of a page index.
 pub(crate) fn encode_pages(index: &PagesFile, store: StoreId, name: &str) -> Vec<u8> {
+    seal(Role::Pages, store, name, &encode_pages_body(index))
+}
+
+/// What is between header and digest.
+pub(crate) fn encode_pages_body(index: &PagesFile) -> Vec<u8> {
     let mut runs = Vec::new();
     let mut absent = Vec::new();
     let (mut run_count, mut absent_count) = (0_u64, 0_u64);
@@ -71,7 +76,7 @@ pub(crate) fn encode_pages(index: &PagesFile, store: StoreId, name: &str) -> Vec
     body.extend_from_slice(&live);
     body.extend_from_slice(&absent);
     body.extend_from_slice(&runs);
-    seal(Role::Pages, store, name, &body)
+    body
 }
 
 /// Checks and decodes the file of a page index.
@@ -82,9 +87,12 @@ pub(crate) fn decode_pages(
     name: &str,
 ) -> Result<(PagesFile, [u8; 32]), StoreError> {
     let (body, digest) = unseal(file, path, Role::Pages, Some(store), Some(name))?;
-    let index =
-        decode_body(body).map_err(|reason| StoreError::corrupt(path, format!("page index: {reason}")))?;
-    Ok((index, digest))
+    Ok((decode_pages_body(body, path)?, digest))
+}
+
+/// Decodes what is between header and digest, which the caller has checked.
+pub(crate) fn decode_pages_body(body: &[u8], path: &Path) -> Result<PagesFile, StoreError> {
+    decode_body(body).map_err(|reason| StoreError::corrupt(path, format!("page index: {reason}")))
 }
 
 fn decode_body(body: &[u8]) -> Result<PagesFile, &'static str> {

@@ -25,7 +25,7 @@ pub struct Image {
 #[derive(Debug)]
 pub(crate) struct Records {
     path: PathBuf,
-    pub(crate) body: Vec<u8>,
+    body: Vec<u8>,
     list: Vec<RawRecord>,
 }
 
@@ -70,15 +70,8 @@ impl Store {
     /// As [`Store::image`], whatever its records are.
     pub(crate) fn open_image(&self, id: &CheckpointId) -> Result<Image, StoreError> {
         let layers = self.layers(id)?;
-        let (packs, map) = resolve(&layers);
-        let mut used = vec![false; packs.files.len()];
-        for (_, e) in map.iter() {
-            if let Place::Stored { pack, .. } = e.value
-                && let Some(used) = usize::try_from(pack).ok().and_then(|p| used.get_mut(p))
-            {
-                *used = true;
-            }
-        }
+        let (packs, pages) = resolve(&layers);
+        let used = pages.used(packs.files.len());
         let open = packs.files.iter().zip(used).map(|(file, used)| {
             used.then(|| PackReader::open(self.layout.data_file(file), file, self.layout.id)).transpose()
         });
@@ -88,7 +81,7 @@ impl Store {
             return Err(StoreError::NoCheckpoint { id: id.clone(), store: self.layout.root.clone() });
         };
         let records = self.read_records(&layer.manifest)?;
-        Ok(Image { manifest: layer.manifest, chain, records, packs, map })
+        Ok(Image { manifest: layer.manifest, chain, records, packs, map: pages.map })
     }
 
     /// Reads and checks a checkpoint's records file.
@@ -224,7 +217,17 @@ impl Image {
         Ok(found)
     }
 
-    fn pack(&self, number: u32) -> Result<&PackReader, StoreError> {
+    /// The body of its records file.
+    pub(crate) fn records_body(&self) -> &[u8] {
+        &self.records.body
+    }
+
+    /// Where its pages are.
+    pub(crate) fn map(&self) -> &ExtentMap<Place> {
+        &self.map
+    }
+
+    pub(crate) fn pack(&self, number: u32) -> Result<&PackReader, StoreError> {
         let pack = usize::try_from(number).ok().and_then(|n| self.packs.get(n)?.as_ref());
         pack.ok_or_else(|| {
             StoreError::corrupt(&self.records.path, "its page index names a pack that is not open")

@@ -32,6 +32,13 @@ impl PackSet {
     }
 }
 
+impl PackSet {
+    /// The number of a pack that is in the set.
+    pub(crate) fn find(&self, file: &FileRef) -> u32 {
+        self.numbers.get(&file.name).copied().unwrap_or(u32::MAX)
+    }
+}
+
 impl Layer {
     /// Its map with the pack numbers of `packs`.
     pub(crate) fn map(&self, packs: &mut PackSet) -> ExtentMap<Place> {
@@ -71,13 +78,25 @@ impl Delta {
         }
     }
 
-    /// The map of a full checkpoint that this is all of.
-    pub(crate) fn into_full(mut self) -> ExtentMap<Place> {
+    /// Forgets what is absent: there is nothing below that it would hide.
+    fn drop_absent(&mut self) {
         let absent: Vec<_> = self.map.iter().filter(|(_, e)| e.value == Place::Absent).collect();
         for (space, e) in absent {
             self.map.remove(space, e.first..e.end());
         }
-        self.map
+    }
+
+    /// Which of so many packs have pages in it.
+    pub(crate) fn used(&self, packs: usize) -> Vec<bool> {
+        let mut used = vec![false; packs];
+        for (_, e) in self.map.iter() {
+            if let Place::Stored { pack, .. } = e.value
+                && let Some(used) = usize::try_from(pack).ok().and_then(|p| used.get_mut(p))
+            {
+                *used = true;
+            }
+        }
+        used
     }
 }
 
@@ -95,6 +114,13 @@ impl Store {
         }
         layers.reverse();
         Ok(layers)
+    }
+
+    /// A checkpoint and, if it is incremental, its parent before it.
+    pub(crate) fn layer_with_parent(&self, id: &CheckpointId) -> Result<Vec<Layer>, StoreError> {
+        let top = self.layer(self.read_manifest(id)?)?;
+        let parent = top.manifest.parent.as_ref().map(|p| self.layer(self.read_manifest(p)?)).transpose()?;
+        Ok(parent.into_iter().chain([top]).collect())
     }
 
     /// Reads and checks a checkpoint's page index.
@@ -141,15 +167,18 @@ pub(crate) fn check_digest(
     Err(StoreError::corrupt(path, "it is not the file that the manifest lists"))
 }
 
-/// The pages of a chain, all of them, and the packs that they are in.
-pub(crate) fn resolve(layers: &[Layer]) -> (PackSet, ExtentMap<Place>) {
+/// What layers in a row change together, and the packs that the changes are in. When the first layer is a full
+/// checkpoint, that is all pages there are.
+pub(crate) fn resolve(layers: &[Layer]) -> (PackSet, Delta) {
     let mut packs = PackSet::default();
     let mut all = Delta::default();
     for layer in layers {
         all.push(Delta { live: layer.index.live.clone(), map: layer.map(&mut packs) });
-        debug_assert!(layer.manifest.kind == Kind::Incremental || layer.manifest.parent.is_none());
     }
-    (packs, all.into_full())
+    if layers.first().is_some_and(|l| l.manifest.kind == Kind::Full) {
+        all.drop_absent();
+    }
+    (packs, all)
 }
 
 /// Does something that reads a chain, again when files vanish because someone merges or removes at the same time.

@@ -80,7 +80,7 @@ impl Store {
     pub(crate) fn read_manifest(&self, id: &CheckpointId) -> Result<Manifest, StoreError> {
         let path = self.layout.manifest(id);
         let file = dir::read_file(&path, MANIFEST_LIMIT)?;
-        let manifest = decode_manifest(&file, &path, Some(self.layout.id), Some(&manifest_name(id)))?;
+        let manifest = decode_manifest(&file, &path, self.layout.id, &manifest_name(id))?;
         if manifest.id == *id {
             return Ok(manifest);
         }

@@ -9,18 +9,27 @@
 //! Writers take turns by flock(2) on `format` and tell readers nothing: what readers have open stays readable, and
 //! a reader that meets a file gone looks at the manifests again.
 mod chain;
+mod compact;
 mod compress;
 mod dir;
+mod export;
+mod fold;
 mod gc;
+mod import;
 mod listing;
 mod lock;
 mod open;
 mod pack_file;
 mod pack_reader;
+mod publish;
+mod remove;
+mod repack;
 mod staging;
+mod verify;
 mod writer;
 
 pub use open::{Options, Store};
+pub use verify::{BadFile, VerifyReport};
 pub use writer::CheckpointWriter;
 
 pub(crate) use chain::{check_digest, resolve, retrying};

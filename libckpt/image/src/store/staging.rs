@@ -1,13 +1,14 @@
 //! A writer's temporary directory, and the commit out of it.
 use super::dir::{self, Layout};
 use crate::fault::step;
+use crate::format::StoreId;
 use crate::{CheckpointId, StoreError};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// `tmp/ID` or `tmp/ID.PARENT`, locked by flock(2) as long as its writer lives. Dropped without [`Staging::finish`], it
-/// takes everything of it away again.
+/// `tmp/ID` or `tmp/ID.PARENT`, locked by flock(2) as long as its writer lives. Dropped, it takes away again
+/// what is not committed.
 #[derive(Debug)]
 pub(super) struct Staging {
     layout: Layout,
@@ -16,6 +17,8 @@ pub(super) struct Staging {
     _lock: File,
     /// Files that are in place already but that no manifest needs unless this commits.
     published: Vec<PathBuf>,
+    /// The manifest, once it is in place and if it replaced none.
+    committed: Option<PathBuf>,
 }
 
 impl Staging {
@@ -34,11 +37,28 @@ impl Staging {
         dir::create_dir(&path, mode)?;
         let lock = File::open(&path).map_err(StoreError::writing(&path, "open"))?;
         lock.lock().map_err(StoreError::writing(&path, "lock"))?;
-        Ok(Self { layout: layout.clone(), path, operation, _lock: lock, published: Vec::new() })
+        Ok(Self {
+            layout: layout.clone(),
+            path,
+            operation,
+            _lock: lock,
+            published: Vec::new(),
+            committed: None,
+        })
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The store that it is of.
+    pub(super) fn store(&self) -> StoreId {
+        self.layout.id
+    }
+
+    /// Whether one of its files has this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.path.join(name).exists()
     }
 
     /// For [`crate::fault`].
@@ -74,37 +94,38 @@ impl Staging {
 
     /// The commit: moves a new manifest into place and makes that durable.
     pub(super) fn publish_manifest(&mut self, name: &str) -> Result<(), StoreError> {
-        let to = self.layout.manifests().join(name);
+        let manifests = self.layout.manifests();
+        let to = manifests.join(name);
         let replaces = to.exists();
         step(self.operation, "rename", || {
             fs::rename(self.path.join(name), &to)?;
-            if !replaces {
-                self.published.push(to.clone());
+            if replaces {
+                // There is no way back: what the new manifest needs stays.
+                self.published.clear();
+            } else {
+                self.committed = Some(to.clone());
             }
             Ok(())
         })
-        .and_then(|()| step(self.operation, "fsync", || File::open(self.layout.manifests())?.sync_all()))
-        .inspect_err(|_| {
-            if replaces && !self.path.join(name).exists() {
-                // The new manifest stands and cannot be taken back: its files must stay.
-                self.published.clear();
-            } else if !replaces {
-                // The manifest goes before what it needs.
-                self.published.rotate_right(1);
-            }
-        })
+        .and_then(|()| step(self.operation, "fsync", || File::open(&manifests)?.sync_all()))
         .map_err(StoreError::writing(&to, "rename"))
     }
 
     /// What was published stays.
-    pub(super) fn finish(mut self) {
+    pub(super) fn keep(&mut self) {
         self.published.clear();
+        self.committed = None;
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        let removed = self.published.iter().try_for_each(|p| dir::remove_file(p));
+        // The manifest goes first, and for good, before what it needs.
+        let uncommitted = self.committed.take().map_or(Ok(()), |manifest| {
+            dir::remove_file(&manifest)?;
+            dir::sync_dir(&self.layout.manifests())
+        });
+        let removed = uncommitted.and_then(|()| self.published.iter().try_for_each(|p| dir::remove_file(p)));
         if let Err(e) = removed.and_then(|()| remove_staging(&self.path)) {
             tracing::warn!("{e}");
         }

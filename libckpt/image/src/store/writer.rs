@@ -5,8 +5,7 @@ use super::open::Store;
 use super::pack_file::PackFile;
 use super::staging::Staging;
 use crate::format::{
-    BLOCK_LEN, BLOCK_PAGES, FileRef, Kind, Manifest, PagesFile, Role, Stats, append_record, encode_manifest,
-    encode_pages, seal,
+    BLOCK_LEN, BLOCK_PAGES, Kind, Manifest, PagesFile, Role, Stats, append_record, encode_manifest,
 };
 use crate::map::{END_OF_PAGES, ExtentMap, PageSet, Place};
 use crate::page::{PAGE_SIZE, Space};
@@ -174,39 +173,25 @@ impl CheckpointWriter {
     /// # Errors
     /// The store cannot be written. The store is then as if the checkpoint had never been begun.
     pub fn commit(mut self, mut stats: Stats) -> Result<CheckpointId, StoreError> {
-        let id = self.manifest.id.clone();
-        let store = self.store.layout.id;
         self.end_block()?;
         let pack = self.compression.take().map(|mut c| c.finish()).transpose()?;
         if let Some(live) = &self.live {
             self.map = self.map.within(live);
         }
-        let records = data_name(&id, Role::Records);
-        let records_file = seal(Role::Records, store, &records, &self.records);
-        self.staging.write("records", &records, &records_file)?;
         let index = PagesFile {
             packs: pack.iter().map(|p| p.name.clone()).collect(),
             live: self.live.take(),
             map: std::mem::take(&mut self.map),
         };
-        let pages = data_name(&id, Role::Pages);
-        let pages_file = encode_pages(&index, store, &pages);
-        self.staging.write("pages", &pages, &pages_file)?;
-        let files =
-            [file_ref(Role::Records, records, &records_file), file_ref(Role::Pages, pages, &pages_file)];
-        self.manifest.files = files.into_iter().chain(pack).collect();
-        let name = manifest_name(&id);
+        let id = self.manifest.id.clone();
+        self.staging.write_data(&mut self.manifest, &id, &self.records, &index, pack)?;
         // Numbers have a fixed width, so the length is known before the number that depends on it.
-        let own = encode_manifest(&self.manifest, store, &name)?.len() as u64;
+        let own = encode_manifest(&self.manifest, self.store.layout.id, &manifest_name(&id))?.len() as u64;
         stats.bytes_written = self.manifest.bytes() + own;
         self.manifest.stats = stats;
-        let manifest_file = encode_manifest(&self.manifest, store, &name)?;
-        self.staging.write("manifest", &name, &manifest_file)?;
-        let names: Vec<String> = self.manifest.files.iter().map(|f| f.name.clone()).collect();
-        let _lock = self.store.lock_shared()?;
-        self.staging.publish_data(&names)?;
-        self.staging.publish_manifest(&name)?;
-        self.staging.finish();
+        self.staging.write_manifest(&self.manifest)?;
+        let lock = self.store.lock_shared()?;
+        self.staging.publish(&lock, &self.manifest)?;
         Ok(id)
     }
 
@@ -252,13 +237,6 @@ impl CheckpointWriter {
         self.block_number += 1;
         Ok(())
     }
-}
-
-/// The reference to a file made by [`seal`].
-pub(super) fn file_ref(role: Role, name: String, file: &[u8]) -> FileRef {
-    let mut digest = [0; 32];
-    digest.copy_from_slice(&file[file.len() - 32..]);
-    FileRef { role, name, length: file.len() as u64, digest }
 }
 
 fn check_range(first: u64, count: u64) -> Result<(), &'static str> {

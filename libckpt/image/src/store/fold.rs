@@ -1,0 +1,92 @@
+//! Merging: taking the parents' pages into a checkpoint, by a new page index over the same packs.
+use super::chain::{Delta, Layer, PackSet, resolve, retrying};
+use super::open::Store;
+use crate::format::{FileRef, Kind, Manifest, PagesFile, Role};
+use crate::map::ExtentMap;
+use crate::map::Place;
+use crate::{CheckpointId, StoreError};
+
+/// How far down a checkpoint takes its parents in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// Its parent only; the parent's parent becomes its own.
+    Parent,
+    /// All of them.
+    Full,
+}
+
+impl Store {
+    /// Makes a checkpoint a full one, under the same id. Its contents stay the same, incremental checkpoints on it
+    /// stay valid, and its former parents may be removed. Readers are not disturbed, nor is the job.
+    ///
+    /// # Errors
+    /// [`StoreError::NoCheckpoint`]; a file of its chain is damaged; the store cannot be written. The checkpoint is then as
+    /// it was.
+    pub fn merge(&self, id: &CheckpointId) -> Result<(), StoreError> {
+        self.fold(id, Depth::Full)?;
+        let job = self.manifest(id)?.job;
+        self.compact(&job)
+    }
+
+    /// Takes parents in.
+    pub(super) fn fold(&self, id: &CheckpointId, depth: Depth) -> Result<(), StoreError> {
+        if self.manifest(id)?.kind == Kind::Full {
+            return Ok(());
+        }
+        loop {
+            let (operation, mut staging) = self.stage("merge")?;
+            let layers = retrying(|| match depth {
+                Depth::Parent => self.layer_with_parent(id),
+                Depth::Full => self.layers(id),
+            })?;
+            let [bottom, .., top] = layers.as_slice() else {
+                // Someone else has made it a full one.
+                return Ok(());
+            };
+            let (packs, delta) = resolve(&layers);
+            let (packs, index) = index_of(&packs, &delta);
+            let pages = staging.write_pages(&operation, &index)?;
+            let records = top.manifest.file(Role::Records).cloned();
+            let new = Manifest {
+                kind: bottom.manifest.kind,
+                parent: bottom.manifest.parent.clone(),
+                files: records.chain([pages]).chain(packs).collect(),
+                ..top.manifest.clone()
+            };
+            staging.write_manifest(&new)?;
+            let lock = self.lock_exclusive()?;
+            if self.replace(&lock, &mut staging, &top.manifest, &new)? {
+                // The directory is gone when files are, so that after a crash in between someone looks for them.
+                self.sweep(&lock);
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// A page index with only those packs that it needs.
+pub(super) fn index_of(packs: &PackSet, delta: &Delta) -> (Vec<FileRef>, PagesFile) {
+    let used = delta.used(packs.files.len());
+    let mut kept = PackSet::default();
+    let numbers: Vec<u32> =
+        packs.files.iter().zip(used).map(|(f, used)| if used { kept.number(f) } else { u32::MAX }).collect();
+    let mut map = ExtentMap::default();
+    for (space, e) in delta.map.iter() {
+        let value = match e.value {
+            Place::Absent => Place::Absent,
+            Place::Stored { pack, slot } => {
+                Place::Stored { pack: usize::try_from(pack).map_or(u32::MAX, |p| numbers[p]), slot }
+            }
+        };
+        map.insert(space, e.first, e.count, value);
+    }
+    let names = kept.files.iter().map(|f| f.name.clone()).collect();
+    (kept.files, PagesFile { packs: names, live: delta.live.clone(), map })
+}
+
+/// A layer's own changes and packs.
+pub(super) fn own(layer: &Layer) -> (PackSet, Delta) {
+    let mut packs = PackSet::default();
+    let map = layer.map(&mut packs);
+    (packs, Delta { live: layer.index.live.clone(), map })
+}

@@ -1,0 +1,84 @@
+//! Removing checkpoints.
+use super::dir;
+use super::fold::Depth;
+use super::open::Store;
+use crate::{CheckpointId, StoreError};
+use std::collections::BTreeSet;
+
+impl Store {
+    /// Removes a checkpoint. Those that have it as their parent take over what they need of it first.
+    ///
+    /// A checkpoint whose manifest is damaged can be removed when no other one needs it.
+    ///
+    /// # Errors
+    /// [`StoreError::NoCheckpoint`]; [`StoreError::InUse`]; a file that the children need is damaged; the store cannot be
+    /// written. After an error the checkpoint is still there.
+    pub fn remove(&self, id: &CheckpointId) -> Result<(), StoreError> {
+        let job = self.remove_only(id)?;
+        job.map_or(Ok(()), |job| self.compact(&job))
+    }
+
+    /// Removes all checkpoints of a job but the newest `keep`; gives the ids of those removed, oldest first. One on which
+    /// another is being written at the moment stays.
+    ///
+    /// # Errors
+    /// As [`Store::remove`]; what was removed until then stays removed.
+    pub fn prune(&self, job: &str, keep: usize) -> Result<Vec<CheckpointId>, StoreError> {
+        let all = self.checkpoints(Some(job))?;
+        let (old, kept) = all.split_at(all.len().saturating_sub(keep));
+        let old: BTreeSet<&CheckpointId> = old.iter().map(|m| &m.id).collect();
+        // One index for each that loses its parent, rather than one for each removal.
+        for manifest in kept.iter().filter(|m| m.parent.as_ref().is_some_and(|p| old.contains(p))) {
+            self.fold(&manifest.id, Depth::Full)?;
+        }
+        let mut removed = Vec::new();
+        for id in old.into_iter().rev() {
+            match self.remove_only(id) {
+                Ok(_) => removed.push(id.clone()),
+                Err(StoreError::InUse { .. } | StoreError::NoCheckpoint { .. }) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        removed.reverse();
+        self.compact(job)?;
+        Ok(removed)
+    }
+
+    /// Removes without compacting; gives the job if it is known.
+    fn remove_only(&self, id: &CheckpointId) -> Result<Option<String>, StoreError> {
+        let manifest = match self.manifest(id) {
+            Ok(manifest) => Ok(manifest),
+            Err(e) if e.is_damage() => Err(e),
+            Err(e) => return Err(e),
+        };
+        loop {
+            for child in self.checkpoints(None)?.iter().filter(|m| m.parent.as_ref() == Some(id)) {
+                match self.fold(&child.id, Depth::Parent) {
+                    Err(StoreError::NoCheckpoint { .. }) => {}
+                    folded => folded?,
+                }
+            }
+            // Its directory says until the end that there may be files to collect.
+            let (_, staging) = self.stage("remove")?;
+            let lock = self.lock_exclusive()?;
+            if self.checkpoints(None)?.iter().any(|m| m.parent.as_ref() == Some(id)) {
+                continue;
+            }
+            if let Some(work) =
+                self.work(&lock)?.into_iter().find(|w| w.alive && w.parent.as_deref() == Some(id.as_str()))
+            {
+                return Err(StoreError::InUse { id: id.clone(), writer: work.id });
+            }
+            let path = self.layout.manifest(id);
+            let manifests = self.layout.manifests();
+            crate::fault::step("remove", "unlink", || std::fs::remove_file(&path))
+                .map_err(StoreError::writing(&path, "remove"))?;
+            crate::fault::step("remove", "fsync", || std::fs::File::open(&manifests)?.sync_all())
+                .map_err(StoreError::writing(&manifests, "sync"))?;
+            self.sweep(&lock);
+            drop(staging);
+            dir::sync_dir(&self.layout.data())?;
+            return Ok(manifest.ok().map(|m| m.job));
+        }
+    }
+}
