@@ -10,7 +10,7 @@ use crate::{files, fs, mm, pages, preflight, sighand, task};
 use ckpt_dirty::Tracking;
 use ckpt_image::record::{FdTableV1, FsV1, InventoryV1, MmV1, SighandV1, TaskV1, ThreadV1};
 use ckpt_image::{CheckpointId, CheckpointWriter, Kind, Stats, Store, fault};
-use ckpt_sys::inject::Injector;
+use ckpt_sys::inject::{self, Injector};
 use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::proc::stat::Stat;
 use ckpt_sys::{SysError, pidfd};
@@ -117,6 +117,28 @@ pub fn capture(request: CaptureRequest<'_>) -> Result<Captured, CaptureError> {
     Ok(Captured { id, kind, parent, stats, tracking })
 }
 
+/// Removes what a capture left in process `pid` whose own process was killed in the middle. The target has recovered by itself; all
+/// that stays in it is a few pages.
+///
+/// # Errors
+/// As [`capture`]'s; the target runs on.
+pub fn clean(pid: i32) -> Result<(), CaptureError> {
+    preflight::check_process(pid)?;
+    let freeze = Freeze::freeze(pid)?;
+    let memory = ProcessMemory::open(pid)?;
+    let leftovers = inject::leftovers(pid, &memory)?;
+    if !leftovers.is_empty() {
+        let mut injector = Injector::new(pid, pid, &memory)?;
+        for leftover in leftovers {
+            let outcome = injector.unmap_leftover(leftover)?;
+            outcome.map_err(|errno| CaptureError::Remote { pid, call: "munmap", errno })?;
+        }
+        injector.finish()?;
+    }
+    freeze.thaw();
+    Ok(())
+}
+
 /// Everything that was read while the job stood still.
 struct Frozen {
     inventory: InventoryV1,
@@ -151,7 +173,12 @@ fn capture_frozen(
     point("capture.registers")?;
 
     let mut objects = Objects::default();
+    let leftovers = inject::leftovers(pid, memory)?;
     let mut injector = Injector::new(pid, pid, memory)?;
+    for leftover in leftovers {
+        let outcome = injector.unmap_leftover(leftover)?;
+        outcome.map_err(|errno| CaptureError::Remote { pid, call: "munmap", errno })?;
+    }
     point("capture.injected")?;
     let task = task::capture_task(&mut injector, tids.clone(), freeze.was_stopped)?;
     let sighand = sighand::capture_sighand(&mut injector)?;

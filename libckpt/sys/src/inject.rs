@@ -6,8 +6,7 @@
 //! signal mask; dropping an injector does the same and only logs what fails.
 //!
 //! If the tracer dies in the middle, the kernel lets the thread run, and it runs into rt_sigreturn(2) with a frame
-//! that holds its own registers and mask (see [`crate::arch::scratch_code`]). Between `mmap` and that frame, and in the final
-//! `munmap`, one system call each runs without that net.
+//! that holds its own registers and mask (see [`crate::arch::scratch_code`]). The first `mmap` and the last `munmap` run without that net.
 use crate::addr::{CodeAddr, RemoteAddr};
 use crate::arch::{self, Gpr};
 use crate::error::SysError;
@@ -153,16 +152,24 @@ impl<'m> Injector<'m> {
             dies_with_us: false,
         };
         injector.write_frame()?;
-        // From here on the thread recovers by itself, whatever happens to us.
-        let recovery = scratch.code.offset(arch::SYSCALL_INSN_SIZE).get();
-        ptrace::set_gpr(tid, &saved.with_syscall(recovery, 0, [0; 6]))?;
-        ptrace::set_sigmask(tid, ALL_SIGNALS)?;
+        injector.stand_on_recovery()?;
         Ok(injector)
     }
 
     /// The target is under construction: when this injector is dropped unfinished, nothing is given back.
     pub fn dies_with_us(&mut self) {
         self.dies_with_us = true;
+    }
+
+    /// Unmaps a scratch area that a killed tracer left behind.
+    pub fn unmap_leftover(&mut self, leftover: Scratch) -> InjectResult<Result<(), Errno>> {
+        if leftover.data.get() != 0 {
+            let data = self.syscall(libc::SYS_munmap, &[leftover.data.get(), DATA_SIZE])?;
+            if data.is_err() {
+                return Ok(data.map(drop));
+            }
+        }
+        Ok(self.syscall(libc::SYS_munmap, &[leftover.code.get(), CODE_SIZE])?.map(drop))
     }
 
     /// The scratch area goes when this injector does.
@@ -199,11 +206,17 @@ impl<'m> Injector<'m> {
 
     fn map_scratch(&mut self, place: Option<RemoteAddr>) -> InjectResult<()> {
         let code = self.map_pages(place, CODE_SIZE, libc::PROT_READ | libc::PROT_EXEC)?;
+        // Until the frame is there, the thread stands where the program would go on.
+        ptrace::set_gpr(self.tid, &self.saved.settled())?;
+        ptrace::set_sigmask(self.tid, self.saved_mask)?;
         self.scratch.code = CodeAddr::new(code);
         self.write_frame()?;
+        self.stand_on_recovery()?;
         let place = place.map(|place| place.offset(CODE_SIZE));
         let data = self.map_pages(place, DATA_SIZE, libc::PROT_READ | libc::PROT_WRITE)?;
         self.scratch.data = RemoteAddr::new(data);
+        let slot = code + arch::MARK_OFFSET + u64::try_from(arch::SCRATCH_MARK.len()).unwrap_or(0);
+        self.memory.write(RemoteAddr::new(slot), &data.to_le_bytes())?;
         Ok(())
     }
 
@@ -226,9 +239,17 @@ impl<'m> Injector<'m> {
         let xstate = ptrace::xstate(self.tid)?;
         // The signal stack is not known without a call; SS_ONSTACK alone is refused by the kernel and so changes nothing.
         let frame_bytes = arch::recovery_frame(frame, &self.saved, &xstate, self.saved_mask, (0, 1, 0));
-        self.memory.write(code, &arch::scratch_code(frame))?;
+        self.memory.write(code, &arch::scratch_code(frame, self.scratch.data.get()))?;
         self.memory.write(code.offset(FRAME_OFFSET), &frame_bytes)?;
         self.entry = self.scratch.code;
+        Ok(())
+    }
+
+    /// From here on the thread recovers by itself, whatever happens to us.
+    fn stand_on_recovery(&mut self) -> InjectResult<()> {
+        let recovery = self.scratch.code.offset(arch::SYSCALL_INSN_SIZE).get();
+        ptrace::set_gpr(self.tid, &self.saved.with_syscall(recovery, 0, [0; 6]))?;
+        ptrace::set_sigmask(self.tid, ALL_SIGNALS)?;
         Ok(())
     }
 
@@ -474,6 +495,30 @@ impl Drop for Injector<'_> {
             tracing::error!(tid = self.tid, %error, "a thread could not be given back as it was");
         }
     }
+}
+
+/// Scratch areas that a killed tracer left in `pid`, which recovered from that by itself.
+pub fn leftovers(pid: i32, memory: &ProcessMemory) -> InjectResult<Vec<Scratch>> {
+    let mark_size = arch::SCRATCH_MARK.len();
+    let mut found = Vec::new();
+    for mapping in proc::maps::maps(pid)? {
+        let like_ours =
+            mapping.end - mapping.start >= CODE_SIZE && mapping.path.is_empty() && !mapping.shared;
+        if !like_ours || mapping.prot != (libc::PROT_READ | libc::PROT_EXEC).unsigned_abs() {
+            continue;
+        }
+        // Neighbouring areas may have become one mapping.
+        for code in (mapping.start..mapping.end).step_by(usize::try_from(CODE_SIZE).unwrap_or(1)) {
+            let mut bytes = vec![0; mark_size + 8];
+            memory.read(RemoteAddr::new(code + arch::MARK_OFFSET), &mut bytes)?;
+            let (mark, data) = bytes.split_at(mark_size);
+            if mark == arch::SCRATCH_MARK {
+                let data = data.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+                found.push(Scratch { code: CodeAddr::new(code), data: RemoteAddr::new(data) });
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// A system call instruction in the target: in its vDSO.

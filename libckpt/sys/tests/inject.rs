@@ -1,5 +1,5 @@
 //! Remote system calls on real processes.
-use ckpt_sys::inject::Injector;
+use ckpt_sys::inject::{self, Injector};
 use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::proc::maps;
 use ckpt_sys::ptrace::{self, Stop};
@@ -94,5 +94,7 @@ fn a_target_whose_tracer_dies_goes_on() {
         assert!(text.starts_with("running"), "{text}");
         std::thread::yield_now();
     }
+    let memory = ProcessMemory::open(pid).unwrap();
+    assert_eq!(inject::leftovers(pid, &memory).unwrap().len(), 1);
     assert_eq!(blocked(&status), blocked(&std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap()));
 }

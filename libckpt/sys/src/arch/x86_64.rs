@@ -104,6 +104,27 @@ impl Gpr {
         self
     }
 
+    /// The registers with which the program goes on when the kernel's restart logic is not there to do it: a call that would be restarted
+    /// is made again, and one with a restart block goes on by restart_syscall(2).
+    #[must_use]
+    pub fn settled(mut self) -> Self {
+        if self.interrupted_syscall().is_some() {
+            match self.result() {
+                restart::ERESTARTSYS | restart::ERESTARTNOINTR | restart::ERESTARTNOHAND => {
+                    self.rax = self.orig_rax;
+                    self.rip -= SYSCALL_INSN_SIZE;
+                }
+                restart::ERESTART_RESTARTBLOCK => {
+                    self.rax = libc::SYS_restart_syscall.cast_unsigned();
+                    self.rip -= SYSCALL_INSN_SIZE;
+                }
+                _ => {}
+            }
+        }
+        self.orig_rax = NO_SYSCALL;
+        self
+    }
+
     /// The outcome of a finished system call.
     pub fn outcome(&self) -> Result<u64, Errno> {
         let value = self.rax.cast_signed();
@@ -122,6 +143,11 @@ pub const SYSCALL_INSN: [u8; 2] = [0x0f, 0x05];
 /// Its length, bytes.
 pub const SYSCALL_INSN_SIZE: u64 = 2;
 
+/// Offset of [`SCRATCH_MARK`] in the scratch page, and of the data area's address after it.
+pub const MARK_OFFSET: u64 = 128;
+/// By which a scratch page is known that a tracer left behind when it was killed.
+pub const SCRATCH_MARK: &[u8; 16] = b"ckpt scratch 1\0\0";
+
 /// Offset of the address that [`scratch_code`] loads the stack pointer from.
 const FRAME_SLOT: u64 = 32;
 /// Offset in the scratch page of the code that touches AMX state.
@@ -131,9 +157,9 @@ pub const AMX_TOUCH_OFFSET: u64 = 64;
 /// When the tracer has died the thread runs on into rt_sigreturn(2), with a frame that holds the program's own registers and signal
 /// mask: so the program goes on as if nothing had been.
 ///
-/// `frame` is the address of the frame's `ucontext` in the target.
+/// `frame` is the address of the frame's `ucontext` in the target, `data` that of the data area.
 #[must_use]
-pub fn scratch_code(frame: u64) -> Vec<u8> {
+pub fn scratch_code(frame: u64, data: u64) -> Vec<u8> {
     let mut code = Vec::with_capacity(128);
     code.extend(SYSCALL_INSN); // 0
     // mov rsp, [rip + (FRAME_SLOT - 9)]
@@ -151,6 +177,9 @@ pub fn scratch_code(frame: u64) -> Vec<u8> {
     code.extend([0xb8, 0x27, 0, 0, 0]);
     code.extend(SYSCALL_INSN);
     code.extend([0x0f, 0x0b]);
+    code.resize(usize::try_from(MARK_OFFSET).unwrap_or(0), 0xcc);
+    code.extend(SCRATCH_MARK);
+    code.extend(data.to_le_bytes());
     code
 }
 
@@ -177,7 +206,7 @@ pub fn recovery_frame(
     sigmask: u64,
     altstack: (u64, u32, u64),
 ) -> Vec<u8> {
-    let gpr = settled(gpr);
+    let gpr = gpr.settled();
     let fp_offset = UCONTEXT_SIZE.next_multiple_of(64);
     let mut frame = Vec::with_capacity(fp_offset + xstate.len() + 4);
     let mut word = |value: u64| frame.extend(value.to_le_bytes());
@@ -218,26 +247,6 @@ pub fn recovery_frame(
     }
     frame.extend(FP_XSTATE_MAGIC2.to_le_bytes());
     frame
-}
-
-/// The registers with which the program goes on when the kernel's restart logic is not there to do it: a system
-/// call that would be restarted is made again, and one that needs a restart block fails with EINTR.
-fn settled(gpr: &Gpr) -> Gpr {
-    let mut gpr = *gpr;
-    if gpr.interrupted_syscall().is_some() {
-        match gpr.result() {
-            restart::ERESTARTSYS | restart::ERESTARTNOINTR | restart::ERESTARTNOHAND => {
-                gpr.rax = gpr.orig_rax;
-                gpr.rip -= 2;
-            }
-            restart::ERESTART_RESTARTBLOCK => {
-                gpr.rax = libc::SYS_restart_syscall.cast_unsigned();
-                gpr.rip -= 2;
-            }
-            _ => {}
-        }
-    }
-    gpr
 }
 
 /// XSTATE_BV of an XSAVE area: the components that are not in their initial state.
