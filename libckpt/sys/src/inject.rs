@@ -116,7 +116,7 @@ impl<'m> Injector<'m> {
 
     /// As [`Self::new`], with a known address of a system call instruction.
     pub fn with_entry(pid: i32, tid: i32, memory: &'m ProcessMemory, entry: CodeAddr) -> InjectResult<Self> {
-        let nowhere = Scratch { code: entry, data: RemoteAddr::new(0) };
+        let nowhere = Scratch { code: CodeAddr::new(0), data: RemoteAddr::new(0) };
         let mut injector = Self::hold(pid, tid, memory, nowhere, entry, true)?;
         injector.map_scratch(None)?;
         Ok(injector)
@@ -125,7 +125,7 @@ impl<'m> Injector<'m> {
     /// As [`Self::new`], with the scratch area at a place of the caller's choice: [`SCRATCH_SIZE`] bytes that nothing is mapped in.
     pub fn new_at(pid: i32, tid: i32, memory: &'m ProcessMemory, place: RemoteAddr) -> InjectResult<Self> {
         let entry = find_syscall_insn(pid, memory)?;
-        let nowhere = Scratch { code: entry, data: RemoteAddr::new(0) };
+        let nowhere = Scratch { code: CodeAddr::new(0), data: RemoteAddr::new(0) };
         let mut injector = Self::hold(pid, tid, memory, nowhere, entry, true)?;
         injector.map_scratch(Some(place))?;
         Ok(injector)
@@ -456,7 +456,7 @@ impl<'m> Injector<'m> {
         if data.get() != 0 {
             outcome = self.raw_syscall(unmap, [data.get(), DATA_SIZE, 0, 0, 0, 0])?;
         }
-        if self.entry == code && data.get() != 0 {
+        if code.get() != 0 {
             self.entry = find_syscall_insn(self.pid, self.memory)?;
             outcome = outcome.and(self.raw_syscall(unmap, [code.get(), CODE_SIZE, 0, 0, 0, 0])?);
         }
