@@ -1,9 +1,9 @@
 //! The course that every subject runs: what is true of one kind of kernel object must be true of all.
+use crate::Sandbox;
 use crate::outside::View;
 use crate::process::Restored;
 use crate::sandbox::id;
 use crate::subject::Subject;
-use crate::{Sandbox, isolated};
 
 /// A subject, and what may differ between it and its restored copy.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +94,14 @@ impl<'a> Capability<'a> {
     }
 }
 
-/// The whole test of a subject that takes no arguments and may differ in nothing.
-pub fn survives(subject: &str) {
-    isolated(|sandbox| capability(subject).run(sandbox));
+/// Tests that a subject runs the whole course: `fn NAME => SUBJECT;`. A macro, as [`crate::isolated`] knows the test by the
+/// place of its closure.
+#[macro_export]
+macro_rules! survives {
+    ($(fn $name:ident => $subject:literal;)*) => { $(
+        #[test]
+        fn $name() {
+            $crate::isolated(|sandbox| $crate::capability::capability($subject).run(sandbox));
+        }
+    )* };
 }

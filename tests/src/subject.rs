@@ -86,7 +86,7 @@ impl Subject {
     /// # Panics
     /// When the file cannot be made.
     pub fn go(&self) {
-        fs::write(self.dir.join("go"), "").expect("go");
+        self.tell("go");
     }
 
     /// Lets it check itself, and asserts that it found nothing wrong.
@@ -96,16 +96,57 @@ impl Subject {
     #[track_caller]
     pub fn must_be_well(&self, which: &str) {
         self.go();
-        let verdict = until("the subject's verdict", || {
+        assert_eq!(self.wait_for_verdict(which), "ok", "verdict of the {which} subject");
+    }
+
+    #[track_caller]
+    fn wait_for_verdict(&self, which: &str) -> String {
+        until("the subject's verdict", || {
+            // Before the verdict is looked for: it may end between.
+            let gone = crate::process::gone(self.pid());
             let verdict = self.verdict();
             assert!(
-                verdict.is_some() || !crate::process::gone(self.pid()),
+                verdict.is_some() || !gone,
                 "the {which} subject ended without a verdict: {}",
                 self.log()
             );
             verdict
+        })
+    }
+
+    /// Makes a file that it waits for.
+    ///
+    /// # Panics
+    /// When the file cannot be made.
+    pub fn tell(&self, file: &str) {
+        fs::write(self.dir.join(file), "").expect("a file for the subject");
+    }
+
+    /// Waits until it has made a file.
+    ///
+    /// # Panics
+    /// When it ends without.
+    #[track_caller]
+    pub fn wait_for(&self, file: &str) {
+        until(&format!("the subject makes {file}"), || {
+            assert!(self.verdict().is_none(), "the subject ended: {}", self.verdict().unwrap_or_default());
+            self.dir.join(file).exists().then_some(())
         });
-        assert_eq!(verdict, "ok", "verdict of the {which} subject");
+    }
+
+    /// Takes a file away, so that a restored copy makes it or waits for it again.
+    pub fn forget(&self, file: &str) {
+        let _ = fs::remove_file(self.dir.join(file));
+    }
+
+    /// Lets it check itself, and asserts what it found.
+    ///
+    /// # Panics
+    /// When it found something else.
+    #[track_caller]
+    pub fn verdict_must_be(&self, wanted: &str) {
+        self.go();
+        assert_eq!(self.wait_for_verdict("restored"), wanted, "verdict of the subject");
     }
 
     /// Takes `go` and the verdict away, for a restored copy to be asked again.

@@ -1,17 +1,6 @@
 //! What a process has besides memory and files.
-use ckpt_tests::capability::survives;
-
-#[test]
-fn directories_limits_and_settings() {
-    survives("attributes");
-}
-
-#[test]
-fn a_root_directory_other_than_slash() {
-    survives("root_directory");
-}
-
-#[test]
-fn not_dumpable() {
-    survives("not_dumpable");
+ckpt_tests::survives! {
+    fn directories_limits_and_settings => "attributes";
+    fn a_root_directory_other_than_slash => "root_directory";
+    fn not_dumpable => "not_dumpable";
 }

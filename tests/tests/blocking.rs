@@ -1,7 +1,4 @@
 //! System calls that wait without a time-out.
-use ckpt_tests::capability::survives;
-
-#[test]
-fn every_call_waits_on() {
-    survives("blocking");
+ckpt_tests::survives! {
+    fn every_call_waits_on => "blocking";
 }

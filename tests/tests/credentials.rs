@@ -1,7 +1,4 @@
 //! Credentials.
-use ckpt_tests::capability::survives;
-
-#[test]
-fn ids_capabilities_and_securebits() {
-    survives("credentials");
+ckpt_tests::survives! {
+    fn ids_capabilities_and_securebits => "credentials";
 }

@@ -1,12 +1,5 @@
 //! Files without a name.
-use ckpt_tests::capability::survives;
-
-#[test]
-fn open_deleted_files() {
-    survives("deleted_files");
-}
-
-#[test]
-fn mapped_deleted_files() {
-    survives("deleted_mapping");
+ckpt_tests::survives! {
+    fn open_deleted_files => "deleted_files";
+    fn mapped_deleted_files => "deleted_mapping";
 }

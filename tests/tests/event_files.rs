@@ -1,27 +1,8 @@
 //! Descriptors that stand for events.
-use ckpt_tests::capability::survives;
-
-#[test]
-fn eventfds() {
-    survives("eventfd");
-}
-
-#[test]
-fn epoll_sets() {
-    survives("epoll");
-}
-
-#[test]
-fn timerfds() {
-    survives("timerfd");
-}
-
-#[test]
-fn signalfds() {
-    survives("signalfd");
-}
-
-#[test]
-fn inotify_watches_and_events() {
-    survives("inotify");
+ckpt_tests::survives! {
+    fn eventfds => "eventfd";
+    fn epoll_sets => "epoll";
+    fn timerfds => "timerfd";
+    fn signalfds => "signalfd";
+    fn inotify_watches_and_events => "inotify";
 }

@@ -1,7 +1,4 @@
 //! Open files.
-use ckpt_tests::capability::survives;
-
-#[test]
-fn positions_flags_and_sharing() {
-    survives("files");
+ckpt_tests::survives! {
+    fn positions_flags_and_sharing => "files";
 }

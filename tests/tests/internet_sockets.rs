@@ -1,12 +1,5 @@
 //! TCP and UDP sockets without a connection.
-use ckpt_tests::capability::survives;
-
-#[test]
-fn tcp_that_listens() {
-    survives("tcp_listening");
-}
-
-#[test]
-fn udp_unconnected() {
-    survives("udp");
+ckpt_tests::survives! {
+    fn tcp_that_listens => "tcp_listening";
+    fn udp_unconnected => "udp";
 }

@@ -2,10 +2,13 @@
 mod attributes;
 mod blocking;
 mod credentials;
+mod damaged_images;
 mod deleted_files;
 mod event_files;
+mod failed_capture;
 mod files;
 mod identity;
+mod incremental;
 mod internet_sockets;
 mod mappings;
 mod memory;

@@ -1,12 +1,5 @@
 //! Mappings.
-use ckpt_tests::capability::survives;
-
-#[test]
-fn every_ordinary_kind() {
-    survives("mappings");
-}
-
-#[test]
-fn stacks_that_grow() {
-    survives("grows_down");
+ckpt_tests::survives! {
+    fn every_ordinary_kind => "mappings";
+    fn stacks_that_grow => "grows_down";
 }

@@ -1,7 +1,4 @@
 //! Memory keeps its contents.
-use ckpt_tests::capability::survives;
-
-#[test]
-fn heap_stack_and_anonymous_memory() {
-    survives("memory");
+ckpt_tests::survives! {
+    fn heap_stack_and_anonymous_memory => "memory";
 }

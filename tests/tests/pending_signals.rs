@@ -1,7 +1,4 @@
 //! Signals that wait.
-use ckpt_tests::capability::survives;
-
-#[test]
-fn blocked_and_queued_signals() {
-    survives("pending_signals");
+ckpt_tests::survives! {
+    fn blocked_and_queued_signals => "pending_signals";
 }

@@ -1,12 +1,5 @@
 //! Shared memory and memfds.
-use ckpt_tests::capability::survives;
-
-#[test]
-fn anonymous_shared_memory() {
-    survives("shared_memory");
-}
-
-#[test]
-fn memfds() {
-    survives("memfd");
+ckpt_tests::survives! {
+    fn anonymous_shared_memory => "shared_memory";
+    fn memfds => "memfd";
 }

@@ -1,7 +1,4 @@
 //! Signal actions and alternate stacks.
-use ckpt_tests::capability::survives;
-
-#[test]
-fn handlers_and_alternate_stacks() {
-    survives("signal_actions");
+ckpt_tests::survives! {
+    fn handlers_and_alternate_stacks => "signal_actions";
 }

@@ -1,7 +1,4 @@
 //! Sleeping system calls.
-use ckpt_tests::capability::survives;
-
-#[test]
-fn every_call_with_a_time_out_sleeps_on() {
-    survives("sleeps");
+ckpt_tests::survives! {
+    fn every_call_with_a_time_out_sleeps_on => "sleeps";
 }

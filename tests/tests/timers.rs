@@ -1,7 +1,4 @@
 //! Timers.
-use ckpt_tests::capability::survives;
-
-#[test]
-fn interval_and_posix_timers() {
-    survives("timers");
+ckpt_tests::survives! {
+    fn interval_and_posix_timers => "timers";
 }

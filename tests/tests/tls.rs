@@ -1,7 +1,4 @@
 //! Thread-local storage.
-use ckpt_tests::capability::survives;
-
-#[test]
-fn fs_and_gs_base() {
-    survives("tls");
+ckpt_tests::survives! {
+    fn fs_and_gs_base => "tls";
 }

@@ -1,17 +1,6 @@
 //! UNIX sockets.
-use ckpt_tests::capability::survives;
-
-#[test]
-fn connected_with_queued_messages() {
-    survives("unix_sockets");
-}
-
-#[test]
-fn listening_and_bound() {
-    survives("unix_listening");
-}
-
-#[test]
-fn descriptors_under_way() {
-    survives("scm_rights");
+ckpt_tests::survives! {
+    fn connected_with_queued_messages => "unix_sockets";
+    fn listening_and_bound => "unix_listening";
+    fn descriptors_under_way => "scm_rights";
 }

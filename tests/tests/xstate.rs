@@ -1,12 +1,5 @@
 //! The extended processor state.
-use ckpt_tests::capability::survives;
-
-#[test]
-fn vector_registers() {
-    survives("xstate");
-}
-
-#[test]
-fn amx_tiles() {
-    survives("amx");
+ckpt_tests::survives! {
+    fn vector_registers => "xstate";
+    fn amx_tiles => "amx";
 }

@@ -1,0 +1,60 @@
+// Opens an object that no checkpoint can hold yet, when it is told to: `unsupported DIRECTORY KIND`. Its number goes to `fd`.
+#include "subject.h"
+#include <arpa/inet.h>
+#include <linux/if_ether.h>
+#include <linux/io_uring.h>
+#include <linux/perf_event.h>
+#include <netinet/in.h>
+#include <sys/fanotify.h>
+#include <sys/socket.h>
+
+static int open_kind(const char *kind)
+{
+	if (!strcmp(kind, "io_uring")) {
+		struct io_uring_params params = { 0 };
+		return (int)MUST(syscall(SYS_io_uring_setup, 4, &params));
+	}
+	if (!strcmp(kind, "packet"))
+		return (int)MUST(socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL)));
+	if (!strcmp(kind, "userfaultfd"))
+		return (int)MUST(syscall(SYS_userfaultfd, O_CLOEXEC));
+	if (!strcmp(kind, "fanotify"))
+		return (int)MUST(fanotify_init(FAN_CLASS_NOTIF, O_RDONLY));
+	if (!strcmp(kind, "netlink"))
+		return (int)MUST(socket(AF_NETLINK, SOCK_RAW, 0));
+	if (!strcmp(kind, "pidfd"))
+		return (int)MUST(syscall(SYS_pidfd_open, getpid(), 0));
+	if (!strcmp(kind, "tcp")) {
+		int listener = (int)MUST(socket(AF_INET, SOCK_STREAM, 0)), client = (int)MUST(socket(AF_INET, SOCK_STREAM, 0));
+		struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+		socklen_t length = sizeof at;
+		MUST(bind(listener, (struct sockaddr *)&at, sizeof at));
+		MUST(listen(listener, 1));
+		MUST(getsockname(listener, (struct sockaddr *)&at, &length));
+		MUST(connect(client, (struct sockaddr *)&at, length));
+		return client;
+	}
+	if (!strcmp(kind, "pty"))
+		return (int)MUST(open("/dev/ptmx", O_RDWR | O_NOCTTY));
+	wrong("no such kind: %s", kind);
+}
+
+int main(int argc, char **argv)
+{
+	begin(argc, argv);
+	write_file("ready", "");
+	while (!told("open") && !told("go"))
+		tick();
+	int fd = -1;
+	if (!told("go")) {
+		// Under a number that no message has by chance.
+		fd = (int)MUST(fcntl(open_kind(argv[2]), F_DUPFD, 873));
+		for (int other = 3; other < fd; other++)
+			close(other);
+		write_file("fd", "");
+		while (!told("go"))
+			tick();
+		CHECK(fcntl(fd, F_GETFD) != -1, "descriptor %d is gone", fd);
+	}
+	return well();
+}

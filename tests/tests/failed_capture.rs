@@ -1,0 +1,189 @@
+//! A failed capture harms nobody: the target runs on with nothing of ours in it, and the last checkpoint restores.
+use ckpt_tests::outside::View;
+use ckpt_tests::subject::Subject;
+use ckpt_tests::wait::until;
+use ckpt_tests::{Sandbox, isolated};
+use nix::mount::{MsFlags, mount};
+
+/// Points in the capture and in the writing of an image at which the program under test can be told to fail
+/// (`CKPT_FAULT=POINT:WHAT`).
+const POINTS: &[&str] = &[];
+
+/// A subject with a checkpoint, about to fail.
+struct Target<'a> {
+    sandbox: &'a Sandbox,
+    subject: Subject,
+    last: String,
+    before: View,
+}
+
+impl<'a> Target<'a> {
+    fn new(sandbox: &'a Sandbox) -> Self {
+        let subject = Subject::start(sandbox, "pending_signals", &[]);
+        sandbox.attach(subject.pid(), "target");
+        let last = sandbox.save("target");
+        let before = View::of(subject.pid());
+        Target { sandbox, subject, last, before }
+    }
+
+    /// Seen from outside, nothing has changed, and nothing of the failed checkpoint shows.
+    #[track_caller]
+    fn must_be_unharmed(&self, after: &str) {
+        // The tracer lets go when it dies, and its death may be a moment away.
+        until("nobody traces the target", || (tracer(self.subject.pid()) == 0).then_some(()));
+        self.before.must_equal(&View::of(self.subject.pid()), after, &[]);
+    }
+
+    /// A save that nothing disturbs succeeds; the target is well; the checkpoint from before the failure restores.
+    #[track_caller]
+    fn must_recover(mut self) {
+        let listed = self.sandbox.ckpt(["list", "target", "--json"]).done();
+        assert!(listed.contains(&self.last), "the last checkpoint is gone: {listed}");
+        self.sandbox.ckpt(["verify"]).done();
+        let next = self.sandbox.save("target");
+        self.must_be_unharmed("after a save that succeeded");
+        self.subject.must_be_well("saved");
+        assert!(self.subject.process.wait().success());
+        for id in [&self.last, &next] {
+            self.subject.reset();
+            let restored = self.sandbox.restore(id);
+            self.subject.must_be_well("restored");
+            restored.wait_gone();
+        }
+    }
+}
+
+fn tracer(pid: i32) -> i32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the target lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:")).expect("TracerPid");
+    line.trim().parse().expect("a pid")
+}
+
+/// The daemon dies by SIGKILL at each point, with a capture under way.
+#[test]
+fn the_daemon_is_killed_at_each_point() {
+    assert!(POINTS.len() >= 10);
+    isolated(|sandbox| {
+        for point in POINTS {
+            let target = Target::new(sandbox);
+            sandbox.kill_daemon();
+            sandbox.start_daemon(&[("CKPT_FAULT", &format!("{point}:kill-parent"))]);
+            let ran = sandbox.ckpt(["save", "target"]);
+            assert!(sandbox.daemon_ended(), "{point}: the fault did not strike: {ran}");
+            ran.refused(1, &[]);
+            sandbox.kill_daemon();
+            target.must_be_unharmed(point);
+            target.must_recover();
+            sandbox.kill_daemon();
+        }
+    });
+}
+
+/// The process that captures dies, or meets an error, and the daemon lives on.
+#[test]
+fn the_capture_fails_at_each_point() {
+    isolated(|sandbox| {
+        for point in POINTS {
+            for what in ["kill", "error"] {
+                let target = Target::new(sandbox);
+                sandbox.kill_daemon();
+                sandbox.start_daemon(&[("CKPT_FAULT", &format!("{point}:{what}"))]);
+                sandbox.ckpt(["save", "target"]).refused(1, &[]);
+                target.must_be_unharmed(&format!("{point}:{what}"));
+                sandbox.kill_daemon();
+                target.must_recover();
+                sandbox.kill_daemon();
+            }
+        }
+    });
+}
+
+#[test]
+fn the_disk_is_full() {
+    isolated(|sandbox| {
+        mount(Some("store"), &sandbox.store(), Some("tmpfs"), MsFlags::empty(), Some("size=8m"))
+            .expect("tmpfs");
+        let target = Target::new(sandbox);
+        std::fs::write(sandbox.store().join("ballast"), "").expect("a file");
+        fill(&sandbox.store().join("ballast"));
+        let message = sandbox.ckpt(["save", "target"]).refused(1, &["no space left"]);
+        assert!(
+            message.contains(&*sandbox.store().to_string_lossy()),
+            "the message does not name the place: {message}"
+        );
+        target.must_be_unharmed("the disk was full");
+        std::fs::remove_file(sandbox.store().join("ballast")).expect("remove the ballast");
+        target.must_recover();
+    });
+}
+
+/// Writes to a file until its file system is full.
+fn fill(path: &std::path::Path) {
+    use std::io::Write;
+    let mut file = std::fs::File::create(path).expect("ballast");
+    while file.write_all(&[0; 4096]).is_ok() {}
+}
+
+/// An object that cannot be saved is refused by its number, before anything is written.
+#[test]
+fn the_target_holds_an_unsupported_object() {
+    isolated(|sandbox| {
+        for kind in ["io_uring", "packet", "userfaultfd", "fanotify", "netlink", "tcp", "pty"] {
+            let mut subject = Subject::start(sandbox, "unsupported", &[kind]);
+            sandbox.attach(subject.pid(), kind);
+            let last = sandbox.save(kind);
+            subject.tell("open");
+            subject.wait_for("fd");
+            let before = View::of(subject.pid());
+            for _ in 0..2 {
+                let message = sandbox.ckpt(["save", kind]).refused(1, &["873"]);
+                assert!(
+                    message.contains(&subject.pid().to_string()),
+                    "{kind}: the pid is not named: {message}"
+                );
+            }
+            before.must_equal(&View::of(subject.pid()), kind, &[]);
+            sandbox.ckpt(["check", &subject.pid().to_string()]).refused(1, &["873"]);
+            before.must_equal(&View::of(subject.pid()), kind, &[]);
+            subject.must_be_well("refused");
+            assert!(subject.process.wait().success());
+            for file in ["open", "fd"] {
+                subject.forget(file);
+            }
+            subject.reset();
+            let restored = sandbox.restore(&last);
+            subject.must_be_well("restored");
+            restored.wait_gone();
+        }
+    });
+}
+
+/// The target dies while it is being captured: one clear message, and no checkpoint that is not whole.
+#[test]
+fn the_target_exits_in_mid_capture() {
+    isolated(|sandbox| {
+        let mut subject = Subject::start(sandbox, "dirty", &["256"]);
+        sandbox.attach(subject.pid(), "mortal");
+        let last = sandbox.save("mortal");
+        subject.tell("dirty-1");
+        subject.wait_for("dirtied-1");
+        let mut save = sandbox.command(["save", "mortal", "--full"]);
+        let pid = subject.pid();
+        let ran = std::thread::scope(|scope| {
+            let saving = scope.spawn(|| ckpt_tests::ckpt::Ran::of(&mut save));
+            until("the capture begins", || (tracer(pid) != 0 || saving.is_finished()).then_some(()));
+            subject.process.kill();
+            saving.join().expect("ckpt save")
+        });
+        // The target may have been let go already when the signal came: then the checkpoint is whole.
+        if ran.status() != 0 {
+            ran.refused(1, &[&pid.to_string()]);
+        }
+        sandbox.ckpt(["verify"]).done();
+        sandbox.ckpt(["save", "mortal"]).refused(1, &["mortal"]);
+        subject.forget("dirty-1");
+        let restored = sandbox.restore(&last);
+        subject.verdict_must_be("round 0");
+        restored.wait_gone();
+    });
+}
