@@ -11,6 +11,18 @@ const INSIDE: &str = "CKPT_TEST_INSIDE";
 /// # Panics
 /// When the body fails, or when the programs under test have not been built.
 pub fn isolated<F: FnOnce(&Sandbox)>(body: F) {
+    within(body, &[]);
+}
+
+/// Runs a test's body as [`isolated`] does, but among the machine's own processes.
+///
+/// # Panics
+/// When the body fails, or when the programs under test have not been built.
+pub fn on_host<F: FnOnce(&Sandbox)>(body: F) {
+    within(body, &["--on-host"]);
+}
+
+fn within<F: FnOnce(&Sandbox)>(body: F, options: &[&str]) {
     if std::env::var_os(INSIDE).is_some() {
         body(&Sandbox::new());
         return;
@@ -27,6 +39,7 @@ pub fn isolated<F: FnOnce(&Sandbox)>(body: F) {
         sudo
     };
     let status = command
+        .args(options)
         .arg(std::env::current_exe().expect("own path"))
         .args(["--exact", test, "--nocapture", "--include-ignored", "--test-threads=1"])
         .env(INSIDE, "1")

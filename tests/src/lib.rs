@@ -13,5 +13,5 @@ pub mod sandbox;
 pub mod subject;
 pub mod wait;
 
-pub use isolate::{isolated, target_dir};
+pub use isolate::{isolated, on_host, target_dir};
 pub use sandbox::Sandbox;

@@ -38,7 +38,7 @@ impl Subject {
             .find(|dir| fs::create_dir(dir).is_ok())
             .expect("a free name");
         let log = fs::File::options().create(true).append(true).open(dir.join("log")).expect("log");
-        let mut command = Command::new(compile(name));
+        let mut command = Command::new(compiled(name));
         command.arg(&dir).args(args).current_dir(&dir);
         command.stdout(log.try_clone().expect("dup")).stderr(log);
         Subject { process: Process::start(&mut command), dir }
@@ -157,7 +157,11 @@ impl Subject {
 }
 
 /// The program made of `tests/subjects/NAME.c`; compiled again when a source is newer.
-fn compile(name: &str) -> PathBuf {
+///
+/// # Panics
+/// When it does not compile.
+#[must_use]
+pub fn compiled(name: &str) -> PathBuf {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("subjects");
     let source = sources.join(format!("{name}.c"));
     let built = crate::target_dir().join("subjects").join(name);

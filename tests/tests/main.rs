@@ -1,6 +1,8 @@
 //! The integration tests: one module a capability. A module that names subjects has them in `tests/subjects`.
 mod attributes;
+mod bad_input;
 mod blocking;
+mod commands;
 mod credentials;
 mod damaged_images;
 mod deleted_files;

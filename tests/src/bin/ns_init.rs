@@ -12,15 +12,22 @@ use std::ffi::CString;
 use std::process::exit;
 
 fn main() {
-    let command: Vec<CString> = std::env::args_os()
+    let mut command: Vec<CString> = std::env::args_os()
         .skip(1)
-        .map(|arg| CString::new(arg.into_encoded_bytes()).expect("no NUL"))
+        .map(|argument| CString::new(argument.into_encoded_bytes()).expect("no NUL"))
         .collect();
+    let on_host = command.first().is_some_and(|first| first.as_bytes() == b"--on-host");
+    if on_host {
+        command.remove(0);
+    }
     if command.is_empty() {
-        eprintln!("usage: ns-init CMD [ARG]...");
+        eprintln!("usage: ns-init [--on-host] CMD [ARG]...");
         exit(2);
     }
     die_with_parent();
+    if on_host {
+        exec(&command);
+    }
     if let Err(error) = unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
     {
         eprintln!("ns-init: no namespaces for the tests: {error}; they need root");
@@ -46,12 +53,14 @@ fn init(command: &[CString]) -> ! {
     // SAFETY: this process has one thread.
     match unsafe { fork() }.expect("fork") {
         ForkResult::Parent { child } => exit(wait_for(child)),
-        ForkResult::Child => {
-            let error = execvp(&command[0], command).expect_err("exec returns only on failure");
-            eprintln!("ns-init: {:?}: {error}", command[0]);
-            exit(127);
-        }
+        ForkResult::Child => exec(command),
     }
+}
+
+fn exec(command: &[CString]) -> ! {
+    let error = execvp(&command[0], command).expect_err("exec returns only on failure");
+    eprintln!("ns-init: {:?}: {error}", command[0]);
+    exit(127);
 }
 
 /// Reaps whatever ends until `child` does; its exit status as a shell gives it.
