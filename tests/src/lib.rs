@@ -9,6 +9,7 @@ pub mod ckpt;
 mod isolate;
 pub mod outside;
 pub mod process;
+pub mod real;
 pub mod sandbox;
 pub mod subject;
 pub mod wait;

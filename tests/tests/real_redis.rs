@@ -1,0 +1,209 @@
+//! redis-server with 100,000 keys, under load from redis-cli.
+use ckpt_tests::ckpt::Ran;
+use ckpt_tests::process::Process;
+use ckpt_tests::real::{Program, start, survive_rounds};
+use ckpt_tests::wait::until;
+use ckpt_tests::{Sandbox, isolated};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread::JoinHandle;
+
+const PORT: u16 = 6379;
+const KEYS: u64 = 100_000;
+
+/// Writes `from..=to` with redis-cli: write number `n` sets key `n % KEYS` to `n`. Whether all were acknowledged.
+fn write(from: u64, to: u64) -> bool {
+    let mut client = Command::new("redis-cli")
+        .args(["-p", &PORT.to_string(), "--pipe"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("redis-cli");
+    let commands: String = (from..=to).map(|n| format!("SET key:{} {n}\r\n", n % KEYS)).collect();
+    // A server that goes away breaks the pipe.
+    let _ = client.stdin.take().expect("a pipe").write_all(commands.as_bytes());
+    client.wait().expect("redis-cli").success()
+}
+
+/// All keys in one request, by a client that keeps trying while the server is away.
+fn read_all() -> Vec<Option<u64>> {
+    until("redis answers", || {
+        let stream = TcpStream::connect(("127.0.0.1", PORT)).ok()?;
+        let mut request = format!("*{}\r\n$4\r\nMGET\r\n", KEYS + 1);
+        for key in 0..KEYS {
+            let name = format!("key:{key}");
+            request += &format!("${}\r\n{name}\r\n", name.len());
+        }
+        (&stream).write_all(request.as_bytes()).ok()?;
+        let mut answer = BufReader::new(&stream);
+        let mut line = String::new();
+        answer.read_line(&mut line).ok()?;
+        assert_eq!(line.trim(), format!("*{KEYS}"));
+        (0..KEYS).map(|_| read_bulk(&mut answer)).collect()
+    })
+}
+
+/// One bulk string of the protocol: a number, or nothing.
+fn read_bulk(answer: &mut BufReader<&TcpStream>) -> Option<Option<u64>> {
+    let mut line = String::new();
+    answer.read_line(&mut line).ok()?;
+    let length: i64 = line.strip_prefix('$')?.trim().parse().ok()?;
+    let Ok(length) = usize::try_from(length) else { return Some(None) };
+    let mut value = vec![0; length + 2];
+    answer.read_exact(&mut value).ok()?;
+    Some(Some(std::str::from_utf8(&value).ok()?.trim().parse().expect("a number")))
+}
+
+/// How many writes the server has seen: each key must hold the last of them that was its own.
+fn writes_seen() -> u64 {
+    let values = read_all();
+    let last = values.iter().flatten().copied().max().unwrap_or(0);
+    assert!(last >= KEYS, "the first keys are not there");
+    for (key, value) in (0..KEYS).zip(values) {
+        let wanted = last - (last - key) % KEYS;
+        assert_eq!(value, Some(wanted), "key {key} after write {last}");
+    }
+    last
+}
+
+/// redis-cli writing burst after burst, each on a connection of its own.
+struct Load {
+    acknowledged: Arc<AtomicU64>,
+    sent: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Load {
+    fn start(after: u64) -> Self {
+        let (acknowledged, sent) = (Arc::new(AtomicU64::new(after)), Arc::new(AtomicU64::new(after)));
+        let (stop, begun) = (Arc::new(AtomicBool::new(false)), Arc::new(Barrier::new(2)));
+        let thread = std::thread::spawn({
+            let (acknowledged, sent, stop) = (acknowledged.clone(), sent.clone(), stop.clone());
+            let begun = begun.clone();
+            move || {
+                begun.wait();
+                while !stop.load(Ordering::SeqCst) {
+                    let from = acknowledged.load(Ordering::SeqCst) + 1;
+                    sent.store(from + 499, Ordering::SeqCst);
+                    if !write(from, from + 499) {
+                        break; // the server was killed
+                    }
+                    acknowledged.store(from + 499, Ordering::SeqCst);
+                    // A client comes and goes: saves succeed while none is connected.
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+            }
+        });
+        begun.wait();
+        Load { acknowledged, sent, stop, thread }
+    }
+
+    fn stop(self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread.join().expect("the load");
+    }
+}
+
+struct Redis {
+    /// The load while it runs; without one, writes are made between saves.
+    load: Option<Load>,
+    under_load: bool,
+    written: u64,
+    data: Option<PathBuf>,
+}
+
+impl Redis {
+    fn end_load(&mut self) {
+        if let Some(load) = self.load.take() {
+            load.stop();
+        }
+    }
+}
+
+impl Program for Redis {
+    fn job(&self) -> &'static str {
+        "redis"
+    }
+
+    fn work(&mut self) {
+        if !self.under_load {
+            assert!(write(self.written + 1, self.written + 3000), "redis-cli was refused");
+            self.written += 3000;
+            return;
+        }
+        let load = self.load.get_or_insert_with(|| Load::start(self.written));
+        let from = load.acknowledged.load(Ordering::SeqCst);
+        until("the load goes on", || (load.acknowledged.load(Ordering::SeqCst) > from + 1000).then_some(()));
+    }
+
+    fn state(&mut self) -> u64 {
+        self.load.as_ref().map_or(self.written, |load| load.acknowledged.load(Ordering::SeqCst))
+    }
+
+    fn most(&mut self) -> u64 {
+        self.load.as_ref().map_or(self.written, |load| load.sent.load(Ordering::SeqCst))
+    }
+
+    fn forget(&mut self) {
+        self.end_load();
+    }
+
+    fn first_state(&mut self) -> u64 {
+        self.written = writes_seen();
+        self.written
+    }
+
+    fn data_files(&self) -> Option<&Path> {
+        self.data.as_deref()
+    }
+}
+
+fn start_redis(sandbox: &Sandbox, dir: &Path, append_only: bool) -> Process {
+    let mut command = Command::new("redis-server");
+    let append_only = if append_only { "yes" } else { "no" };
+    command.args(["--port", &PORT.to_string(), "--save", "", "--appendonly", append_only]);
+    command.args(["--appendfsync", "no"]);
+    let process = start(sandbox, dir, "redis", &mut command, false);
+    until("redis listens", || TcpStream::connect(("127.0.0.1", PORT)).is_ok().then_some(()));
+    assert!(write(1, KEYS), "the first keys");
+    sandbox.attach(process.pid(), "redis");
+    process
+}
+
+#[test]
+fn real_redis_in_memory_under_load() {
+    isolated(|sandbox| {
+        let process = start_redis(sandbox, &sandbox.dir().join("redis"), false);
+        let mut redis = Redis { load: None, under_load: true, written: KEYS, data: None };
+        survive_rounds(sandbox, &mut redis, process);
+        redis.end_load();
+    });
+}
+
+#[test]
+fn real_redis_with_append_only_file() {
+    isolated(|sandbox| {
+        let dir = sandbox.dir().join("redis");
+        let process = start_redis(sandbox, &dir, true);
+        let data = dir.join("appendonlydir");
+        let mut redis = Redis { load: None, under_load: false, written: KEYS, data: Some(data.clone()) };
+        let restored = survive_rounds(sandbox, &mut redis, process);
+        // A server that starts from the file has the state of the one that wrote it.
+        restored.kill();
+        Ran::of(Command::new("redis-check-aof").arg(data.join("appendonly.aof.manifest"))).done();
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &PORT.to_string(), "--save", "", "--appendonly", "yes"]);
+        let _server = start(sandbox, &dir, "fresh", &mut command, false);
+        until("redis has loaded", || {
+            let ping = Command::new("redis-cli").arg("ping").output().expect("redis-cli");
+            (ping.stdout == b"PONG\n").then_some(())
+        });
+        assert_eq!(writes_seen(), redis.written, "a new server on the restored one's file");
+    });
+}
