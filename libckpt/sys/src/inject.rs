@@ -474,7 +474,8 @@ impl<'m> Injector<'m> {
         ptrace::cont(self.tid, 0).map_err(|error| self.gone_or(error))?;
         loop {
             match ptrace::wait(self.tid)? {
-                Stop::Event => return Ok(()),
+                // A process that a signal has stopped reports this stop as one of its group.
+                Stop::Event | Stop::Group(_) => return Ok(()),
                 Stop::Exited(_) | Stop::Killed(_) => return Err(InjectError::Gone { tid: self.tid }),
                 Stop::Signal(signal) => {
                     self.deferred.push(signal);

@@ -98,3 +98,35 @@ fn a_target_whose_tracer_dies_goes_on() {
     assert_eq!(inject::leftovers(pid, &memory).unwrap().len(), 1);
     assert_eq!(blocked(&status), blocked(&std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap()));
 }
+
+#[test]
+fn a_stopped_job_stays_stopped() {
+    let target = Target(Command::new("sleep").arg("1000").spawn().unwrap());
+    let pid = target.pid();
+    let state = || ckpt_sys::proc::stat::Stat::of(pid, pid).unwrap().state;
+    while !std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap().starts_with("230 ") {
+        std::thread::yield_now();
+    }
+    // SAFETY: no pointers; our own child.
+    unsafe { libc::kill(pid, libc::SIGSTOP) };
+    while state() != 'T' {
+        std::thread::yield_now();
+    }
+    ptrace::seize(pid, ptrace::O_SYSGOOD).unwrap();
+    ptrace::interrupt(pid).unwrap();
+    assert_eq!(ptrace::wait(pid).unwrap(), Stop::Group(libc::SIGSTOP));
+    let memory = ProcessMemory::open(pid).unwrap();
+    let mut injector = Injector::new(pid, pid, &memory).unwrap();
+    assert_eq!(injector.syscall(libc::SYS_getpid, &[]).unwrap().unwrap(), u64::from(target.0.id()));
+    injector.finish().unwrap();
+    ptrace::detach(pid, 0).unwrap();
+    while state() != 'T' {
+        assert!(matches!(state(), 'T' | 't' | 'R'), "{}", state());
+        std::thread::yield_now();
+    }
+    // SAFETY: as above.
+    unsafe { libc::kill(pid, libc::SIGCONT) };
+    while state() != 'S' {
+        std::thread::yield_now();
+    }
+}
