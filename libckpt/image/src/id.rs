@@ -61,7 +61,8 @@ impl CheckpointId {
 
 /// The lowest `count` base-32 digits of `n`, highest first.
 fn digits(n: u64, count: usize) -> String {
-    (0..count).rev().map(|i| char::from(ALPHABET[usize::from((n >> (5 * i)) as u8 & 31)])).collect()
+    let digit = |i| usize::try_from(n >> (5 * i) & 31).unwrap_or_default();
+    (0..count).rev().map(|i| char::from(ALPHABET[digit(i)])).collect()
 }
 
 fn value(c: u8) -> Option<u64> {

@@ -147,10 +147,9 @@ impl<V: Value> ExtentMap<V> {
             };
             extents.remove(&first);
             let whole = Extent { first, count, value };
-            for kept in [whole.clip(&(first..range.start)), whole.clip(&(range.end..whole.end()))] {
-                if let Some(e) = kept {
-                    extents.insert(e.first, (e.count, e.value));
-                }
+            let kept = [whole.clip(&(first..range.start)), whole.clip(&(range.end..whole.end()))];
+            for e in kept.into_iter().flatten() {
+                extents.insert(e.first, (e.count, e.value));
             }
         }
     }

@@ -2,4 +2,4 @@
 mod cache;
 mod read;
 
-pub use read::{Image, PageRun, RecordInfo};
+pub use read::{Deliver, Image, PageRun, RecordInfo};

@@ -29,6 +29,9 @@ pub(crate) struct Records {
     list: Vec<RawRecord>,
 }
 
+/// Takes the number of a page, and the bytes of that and the pages after it.
+pub type Deliver<'a, E> = dyn FnMut(u64, &[u8]) -> Result<(), E> + 'a;
+
 /// Pages in a row that are all present or all absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct PageRun {
@@ -179,7 +182,7 @@ impl Image {
         &self,
         space: Space,
         pages: Range<u64>,
-        deliver: &mut dyn FnMut(u64, &[u8]) -> Result<(), E>,
+        deliver: &mut Deliver<'_, E>,
     ) -> Result<(), E> {
         let open = self.packs.iter().flatten().count();
         let mut cache = BlockCache::new((2 * open + 6).min(64))?;

@@ -45,11 +45,12 @@ impl Store {
             .publish_data(pack.as_slice().iter().map(|p| p.name.clone()).collect::<Vec<_>>().as_slice())?;
         // From here on a manifest may need the pack; if none does in the end, the sweep takes it.
         staging.keep();
+        staging.leave_garbage(true);
         let replaced = survey.layers.iter().try_for_each(|layer| {
             let affected = layer.manifest.file(Role::Pack).any(|f| chosen.contains(&survey.packs.find(f)));
             if affected { self.move_index(&lock, &survey, layer, &moved, pack.as_ref()) } else { Ok(()) }
         });
-        self.sweep(&lock);
+        self.sweep(&lock, &mut staging);
         replaced
     }
 

@@ -90,6 +90,14 @@ pub(crate) fn names(path: &Path) -> Result<Vec<String>, StoreError> {
     Ok(names)
 }
 
+/// As [`names`], none when there is no such directory.
+pub(crate) fn names_if_any(path: &Path) -> Result<Vec<String>, StoreError> {
+    match names(path) {
+        Err(StoreError::Missing { .. }) => Ok(Vec::new()),
+        names => names,
+    }
+}
+
 /// The whole of a file that may have at most `limit` bytes.
 pub(crate) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, StoreError> {
     let file = File::open(path).map_err(StoreError::reading(path))?;

@@ -56,8 +56,7 @@ impl Store {
             staging.write_manifest(&new)?;
             let lock = self.lock_exclusive()?;
             if self.replace(&lock, &mut staging, &top.manifest, &new)? {
-                // The directory is gone when files are, so that after a crash in between someone looks for them.
-                self.sweep(&lock);
+                self.sweep(&lock, &mut staging);
                 return Ok(());
             }
         }

@@ -61,7 +61,7 @@ impl Store {
     /// What is in `tmp`.
     pub(super) fn work(&self, _lock: &StoreLock) -> Result<Vec<Work>, StoreError> {
         let mut found = Vec::new();
-        for name in dir::names(&self.layout.tmp())? {
+        for name in dir::names_if_any(&self.layout.tmp())? {
             let path = self.layout.tmp().join(&name);
             let alive = match File::open(&path).map(|d| d.try_lock()) {
                 Ok(Ok(())) => false,
@@ -87,7 +87,7 @@ impl Store {
     pub(super) fn new_id(&self, _lock: &StoreLock) -> Result<CheckpointId, StoreError> {
         let mut newest: Option<CheckpointId> = None;
         for directory in [self.layout.manifests(), self.layout.data(), self.layout.tmp()] {
-            for name in dir::names(&directory)? {
+            for name in dir::names_if_any(&directory)? {
                 let id = name.split('.').next().and_then(|n| n.parse().ok());
                 newest = newest.max(id);
             }

@@ -80,9 +80,11 @@ impl Store {
         Ok(true)
     }
 
-    /// Removes files that nobody needs, unless a damaged manifest leaves that open.
-    pub(super) fn sweep(&self, lock: &StoreLock) {
-        if let Err(e) = self.collect(lock) {
+    /// Removes files that nobody needs any more after an operation. If that is not possible now, a later writer will.
+    pub(super) fn sweep(&self, lock: &StoreLock, staging: &mut Staging) {
+        let collected = self.collect(lock);
+        staging.leave_garbage(collected.is_err());
+        if let Err(e) = collected {
             tracing::warn!("files that nobody needs stay for now: {e}");
         }
     }

@@ -58,8 +58,7 @@ impl Store {
                     folded => folded?,
                 }
             }
-            // Its directory says until the end that there may be files to collect.
-            let (_, staging) = self.stage("remove")?;
+            let (_, mut staging) = self.stage("remove")?;
             let lock = self.lock_exclusive()?;
             if self.checkpoints(None)?.iter().any(|m| m.parent.as_ref() == Some(id)) {
                 continue;
@@ -71,12 +70,12 @@ impl Store {
             }
             let path = self.layout.manifest(id);
             let manifests = self.layout.manifests();
+            staging.leave_garbage(true);
             crate::fault::step("remove", "unlink", || std::fs::remove_file(&path))
                 .map_err(StoreError::writing(&path, "remove"))?;
             crate::fault::step("remove", "fsync", || std::fs::File::open(&manifests)?.sync_all())
                 .map_err(StoreError::writing(&manifests, "sync"))?;
-            self.sweep(&lock);
-            drop(staging);
+            self.sweep(&lock, &mut staging);
             dir::sync_dir(&self.layout.data())?;
             return Ok(manifest.ok().map(|m| m.job));
         }

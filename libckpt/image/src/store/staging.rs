@@ -19,6 +19,7 @@ pub(super) struct Staging {
     published: Vec<PathBuf>,
     /// The manifest, once it is in place and if it replaced none.
     committed: Option<PathBuf>,
+    leaves_garbage: bool,
 }
 
 impl Staging {
@@ -34,6 +35,7 @@ impl Staging {
         let path = layout.tmp().join(name);
         let like = fs::metadata(layout.data()).map_err(StoreError::writing(&layout.data(), "read"))?;
         let mode = std::os::unix::fs::PermissionsExt::mode(&like.permissions()) & 0o777;
+        dir::create_dir(&layout.tmp(), mode)?;
         dir::create_dir(&path, mode)?;
         let lock = File::open(&path).map_err(StoreError::writing(&path, "open"))?;
         lock.lock().map_err(StoreError::writing(&path, "lock"))?;
@@ -44,6 +46,7 @@ impl Staging {
             _lock: lock,
             published: Vec::new(),
             committed: None,
+            leaves_garbage: false,
         })
     }
 
@@ -81,9 +84,9 @@ impl Staging {
         let data = self.layout.data();
         for name in names {
             let to = data.join(name);
+            self.published.push(to.clone());
             step(self.operation, "data.rename", || fs::rename(self.path.join(name), &to))
                 .map_err(StoreError::writing(&to, "rename"))?;
-            self.published.push(to);
         }
         if names.is_empty() {
             return Ok(());
@@ -102,6 +105,7 @@ impl Staging {
             if replaces {
                 // There is no way back: what the new manifest needs stays.
                 self.published.clear();
+                self.leaves_garbage = true;
             } else {
                 self.committed = Some(to.clone());
             }
@@ -109,6 +113,11 @@ impl Staging {
         })
         .and_then(|()| step(self.operation, "fsync", || File::open(&manifests)?.sync_all()))
         .map_err(StoreError::writing(&to, "rename"))
+    }
+
+    /// Whether its directory stays behind, as a dead writer's, so that the next writer looks for files that nobody needs.
+    pub(super) fn leave_garbage(&mut self, leave: bool) {
+        self.leaves_garbage = leave;
     }
 
     /// What was published stays.
@@ -126,7 +135,9 @@ impl Drop for Staging {
             dir::sync_dir(&self.layout.manifests())
         });
         let removed = uncommitted.and_then(|()| self.published.iter().try_for_each(|p| dir::remove_file(p)));
-        if let Err(e) = removed.and_then(|()| remove_staging(&self.path)) {
+        let removed =
+            removed.and_then(|()| if self.leaves_garbage { Ok(()) } else { remove_staging(&self.path) });
+        if let Err(e) = removed {
             tracing::warn!("{e}");
         }
     }

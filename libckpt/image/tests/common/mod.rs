@@ -3,7 +3,7 @@
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::record::{FsId, FsV1, InventoryV1, MmId, ShmemId};
 use ckpt_image::{CheckpointId, CheckpointWriter, Image, Stats, Store, StoreError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub const MM: Space = Space::Private(MmId(1));
 pub const SHM: Space = Space::Shmem(ShmemId(7));
@@ -17,10 +17,7 @@ pub fn new_store() -> (tempfile::TempDir, Store) {
 
 /// A page that can be told from all others.
 pub fn page(tag: u64) -> Vec<u8> {
-    let mut bytes = vec![0; PAGE_SIZE];
-    for (i, b) in bytes.iter_mut().enumerate() {
-        *b = (tag.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (i % 8 * 8)) as u8;
-    }
+    let mut bytes = tag.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes().repeat(PAGE_SIZE / 8);
     bytes[0] = 1;
     bytes
 }
@@ -99,4 +96,75 @@ pub fn try_contents(
 /// Page numbers and tags as [`contents`] gives them.
 pub fn expect(pairs: impl IntoIterator<Item = (u64, u64)>) -> BTreeMap<u64, Vec<u8>> {
     pairs.into_iter().map(|(number, tag)| (number, page(tag))).collect()
+}
+
+/// A page that does not compress.
+pub fn noise(seed: u64) -> Vec<u8> {
+    let mut random = Random::new(seed);
+    (0..PAGE_SIZE / 8).flat_map(|_| random.next().to_le_bytes()).collect()
+}
+
+/// A small generator of pseudo-random numbers (xorshift64*).
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(2) | 1)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// A number below `n`.
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+}
+
+/// All files of a store, those of writers at work left out.
+pub fn files(store: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = vec![store.join("format")];
+    for directory in ["manifests", "data"] {
+        let entries = std::fs::read_dir(store.join(directory)).unwrap();
+        files.extend(entries.map(|e| e.unwrap().path()));
+    }
+    files.sort();
+    files
+}
+
+/// Opens the store and reads all of every checkpoint.
+pub fn read_all(path: &std::path::Path) -> Result<u64, StoreError> {
+    let store = Store::open(path)?;
+    let (manifests, mut damaged) = store.scan()?;
+    if let Some(error) = damaged.pop() {
+        return Err(error);
+    }
+    let mut pages = 0;
+    for manifest in manifests {
+        let image = store.image(&manifest.id)?;
+        image.inventory()?;
+        image.records::<FsV1>()?;
+        for space in image.spaces().collect::<Vec<_>>() {
+            pages += try_contents(&image, space, 0..1 << 52)?.len() as u64;
+        }
+    }
+    Ok(pages)
+}
+
+/// Every file in `data` is needed, nothing is in `tmp`, and verification finds nothing.
+pub fn assert_tidy(store: &Store) {
+    let manifests = store.checkpoints(None).unwrap();
+    let needed: BTreeSet<String> = manifests.into_iter().flat_map(|m| m.files).map(|f| f.name).collect();
+    let names = |d: &str| {
+        let entries = std::fs::read_dir(store.path().join(d)).unwrap();
+        entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(names("data"), needed);
+    assert_eq!(names("tmp"), BTreeSet::new());
+    let report = store.verify(None).unwrap();
+    assert!(report.is_good(), "{:?}", report.bad);
 }

@@ -1,0 +1,193 @@
+//! A store whose files are not as they were written is refused, with the file's name.
+mod common;
+use ckpt_image::{Store, StoreError};
+use common::*;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Two jobs, a chain, a merged checkpoint, blocks that compress and blocks that do not.
+fn sample() -> (tempfile::TempDir, Store) {
+    let (dir, store) = new_store();
+    let a = save(&store, "job", None, |w| {
+        w.record(&fs(1)).unwrap();
+        w.pages(MM, 0, &pages(0..70)).unwrap();
+    });
+    let b = save(&store, "job", Some(&a), |w| {
+        w.pages(MM, 3, &noise(1)).unwrap();
+        w.absent(MM, 9, 1).unwrap();
+    });
+    save(&store, "job", Some(&b), |w| w.live(MM, 0, 60).unwrap());
+    let c = save(&store, "other", None, |w| w.pages(SHM, 3, &pages([1])).unwrap());
+    let d = save(&store, "other", Some(&c), |w| w.pages(SHM, 1, &pages([2])).unwrap());
+    store.merge(&d).unwrap();
+    (dir, store)
+}
+
+/// The file that the error is about is the one that was damaged.
+fn assert_names(error: &StoreError, damaged: &[&Path], what: &str) {
+    let path = error.path().unwrap_or_else(|| panic!("{what}: {error} names no file"));
+    assert!(damaged.contains(&path), "{what}: {error}");
+    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+}
+
+/// Neither verification nor use accepts the store; both name one of these files.
+fn assert_refused(store: &Store, damaged: &[&Path], what: &str) {
+    let report = store.verify(None).unwrap();
+    let bad: Vec<&Path> = report.bad.iter().map(|b| b.path.as_path()).collect();
+    assert!(damaged.iter().all(|d| bad.contains(d)), "{what}: verify found {:?}", report.bad);
+    // A checkpoint may also be bad for a parent or a pack that is; nothing else is to blame.
+    report.bad.iter().for_each(|b| assert_names(&b.error, damaged, what));
+    assert_names(&read_all(store.path()).expect_err(what), damaged, what);
+}
+
+#[test]
+fn no_bit_may_flip() {
+    let (_dir, store) = sample();
+    let pages = read_all(store.path()).unwrap();
+    assert_eq!(pages, 70 + 69 + 59 + 1 + 2);
+    for path in files(store.path()) {
+        let good = fs::read(&path).unwrap();
+        // All bytes of small files; of large ones the ends, where the structure is, and samples of the rest.
+        let step = |at: usize| if at < 600 || at + 600 > good.len() { 1 } else { 97 };
+        let mut at = 0;
+        while at < good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1 << (at % 8);
+            fs::write(&path, &bad).unwrap();
+            assert_refused(&store, &[&path], &format!("{} byte {at}", path.display()));
+            at += step(at);
+        }
+        fs::write(&path, &good).unwrap();
+    }
+    assert!(store.verify(None).unwrap().is_good());
+}
+
+#[test]
+fn no_file_may_be_cut_or_grow_or_vanish() {
+    let (_dir, store) = sample();
+    for path in files(store.path()) {
+        let good = fs::read(&path).unwrap();
+        let lengths =
+            [0, 1, 7, 127, 128, 129, 159, 160, 175, good.len() / 2, good.len() - 33, good.len() - 1];
+        for length in lengths.into_iter().filter(|l| *l < good.len()) {
+            fs::write(&path, &good[..length]).unwrap();
+            assert_refused(&store, &[&path], &format!("{} cut to {length}", path.display()));
+        }
+        for tail in [vec![0], good.clone(), vec![0; 5000]] {
+            fs::write(&path, [good.as_slice(), &tail].concat()).unwrap();
+            assert_refused(&store, &[&path], &format!("{} and more", path.display()));
+        }
+        fs::remove_file(&path).unwrap();
+        let is_manifest = path.extension().is_some_and(|e| e == "manifest");
+        if path.ends_with("format") {
+            assert!(matches!(Store::open(store.path()), Err(StoreError::NotAStore { .. })));
+        } else if !is_manifest {
+            assert_refused(&store, &[&path], &format!("{} gone", path.display()));
+        }
+        fs::write(&path, &good).unwrap();
+    }
+    // A manifest that is gone is noticed where it is needed.
+    let first = store.checkpoints(Some("job")).unwrap().remove(0).id;
+    let path = store.path().join(format!("manifests/{first}.manifest"));
+    fs::remove_file(&path).unwrap();
+    assert_refused(&store, &[&path], "parent gone");
+}
+
+#[test]
+fn no_two_files_may_change_places() {
+    let (_dir, store) = sample();
+    // Files of another store too: same names, same contents, other identity.
+    let (_other_dir, other) = sample();
+    let own = files(store.path());
+    let swap = |a: &PathBuf, b: &PathBuf| {
+        let (left, right) = (fs::read(a).unwrap(), fs::read(b).unwrap());
+        fs::write(a, right).unwrap();
+        fs::write(b, left).unwrap();
+    };
+    for (n, a) in own.iter().enumerate() {
+        for b in &own[n + 1..] {
+            swap(a, b);
+            assert_refused(&store, &[a, b], &format!("{} and {}", a.display(), b.display()));
+            swap(a, b);
+        }
+        for b in files(other.path()).iter().filter(|b| b.extension() == a.extension()) {
+            swap(a, b);
+            if a.ends_with("format") {
+                // The store then says that it is the other one, and none of its files belong to that.
+                assert!(read_all(store.path()).is_err());
+                assert!(!store.verify(None).unwrap().is_good());
+            } else {
+                assert_refused(&store, &[a], &format!("{} from another store", a.display()));
+            }
+            swap(a, b);
+        }
+    }
+    assert!(store.verify(None).unwrap().is_good());
+}
+
+#[test]
+fn a_renamed_manifest_is_no_new_checkpoint() {
+    let (_dir, store) = sample();
+    let path = store.path().join("manifests/000000000000.manifest");
+    let first =
+        files(store.path()).into_iter().find(|f| f.extension().is_some_and(|e| e == "manifest")).unwrap();
+    fs::copy(first, &path).unwrap();
+    assert_refused(&store, &[&path], "copied manifest");
+}
+
+#[test]
+fn strays_are_found() {
+    let (_dir, store) = sample();
+    for name in [
+        "note.txt",
+        "manifests/x",
+        "data/core",
+        "data/000000000000.exe",
+        "manifests/000000000000.manifest.bak",
+    ] {
+        let path = store.path().join(name);
+        fs::write(&path, "hello").unwrap();
+        let report = store.verify(None).unwrap();
+        assert_eq!(report.bad.len(), 1);
+        assert_names(&report.bad[0].error, &[&path], name);
+        fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn verify_finds_every_bad_file_and_goes_on() {
+    let (_dir, store) = sample();
+    let damaged: Vec<PathBuf> = files(store.path()).into_iter().filter(|f| !f.ends_with("format")).collect();
+    let all = store.verify(None).unwrap();
+    assert_eq!(all.files, damaged.len() as u64 + 1);
+    let lengths = files(store.path()).iter().map(|f| f.metadata().unwrap().len()).sum::<u64>();
+    assert_eq!((all.checkpoints, all.bytes), (5, lengths));
+    let data: Vec<&PathBuf> = damaged.iter().filter(|f| f.parent().unwrap().ends_with("data")).collect();
+    for path in &data {
+        let mut bytes = fs::read(path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(path, bytes).unwrap();
+    }
+    let report = store.verify(None).unwrap();
+    assert_eq!(report.bad.len(), data.len());
+    // One checkpoint: its chain only.
+    let first = &store.checkpoints(Some("job")).unwrap()[0];
+    let report = store.verify(Some(&first.id)).unwrap();
+    assert_eq!(report.bad.len(), 3);
+}
+
+#[test]
+fn a_damaged_checkpoint_does_not_block_the_others() {
+    let (_dir, store) = sample();
+    let last = store.latest("job").unwrap().unwrap();
+    let path = store.path().join(format!("manifests/{}.manifest", last.id));
+    fs::write(&path, "rubbish").unwrap();
+    assert_eq!(store.checkpoints(None).unwrap().len(), 4);
+    assert!(matches!(store.image(&last.id), Err(StoreError::Corrupt { .. })));
+    let id = save(&store, "job", last.parent.as_ref(), |w| w.pages(MM, 0, &pages([8])).unwrap());
+    assert_eq!(store.image(&id).unwrap().page(MM, 0).unwrap(), Some(page(8)));
+    store.remove(&last.id).unwrap();
+    store.collect_garbage().unwrap();
+    assert_tidy(&store);
+}
