@@ -52,11 +52,16 @@ impl Tracker {
         self.pid
     }
 
-    /// Opens the page map of the address space that the process has now, and drops a userfaultfd that belongs to another (the process has
-    /// exec'ed, or its pid is another process's). To be called once at the begin of a capture.
+    /// Begins a capture: [`Self::verify`], with nothing in doubt.
     pub fn begin(&mut self) -> SysResult<()> {
-        let pagemap = Pagemap::open(self.pid)?;
         self.doubtful.clear();
+        self.verify()
+    }
+
+    /// Opens the page map of the address space that the process has now, and drops a userfaultfd that belongs to another (the process has
+    /// exec'ed, or its pid is another process's).
+    pub fn verify(&mut self) -> SysResult<()> {
+        let pagemap = Pagemap::open(self.pid)?;
         let mut nothing = Vec::new();
         let guards = Query { any: category::GUARD, report: category::GUARD, ..Query::default() };
         // An empty range: only the categories are checked.
@@ -70,6 +75,19 @@ impl Tracker {
             self.uffd = None;
         }
         Ok(())
+    }
+
+    /// Forgets what was tracked: all pages are dirty. Another userfaultfd is to be attached.
+    pub fn reset(&mut self) {
+        self.uffd = None;
+    }
+
+    /// How many pages of `range` may have been written since the last look, or all if it is not tracked; nothing is used up.
+    pub fn count_dirty(&self, range: Range<u64>, kind: Kind) -> SysResult<u64> {
+        let mut regions = Vec::new();
+        self.scan(range, self.populated(kind), &mut regions)?;
+        let pages = Pages::sort(&regions, kind, &[]);
+        Ok(pages.dirty.iter().map(|range| (range.end - range.start) / 4096).sum())
     }
 
     /// Whether the process has a userfaultfd with us; if not, [`Self::attach`] makes one.

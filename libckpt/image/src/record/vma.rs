@@ -94,4 +94,5 @@ pub mod vma_flags {
     pub const RANDOM: u64 = 1 << 11;
     pub const DROPPABLE: u64 = 1 << 12;
     pub const SYNC: u64 = 1 << 13;
+    pub const SEALED: u64 = 1 << 14;
 }

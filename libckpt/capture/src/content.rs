@@ -1,0 +1,125 @@
+//! Contents of memory objects and unlinked files: copied while the job is frozen, each object once.
+use crate::error::{CaptureError, CaptureResult};
+use crate::objects::{CopiedPages, InodeKey, Objects};
+use ckpt_image::page::{PAGE_SIZE, Space};
+use ckpt_image::record::{GhostId, GhostV1, ShmemId, ShmemV1};
+use ckpt_sys::SysError;
+use nix::errno::Errno;
+use nix::unistd::{Whence, lseek};
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+/// Bytes copied in one piece.
+const PIECE: u64 = 1 << 20;
+const PAGE: u64 = PAGE_SIZE as u64;
+
+/// The object that shared anonymous memory or a memfd is. `file` is any description of it that can be read; `memfd_name` without `/memfd:`.
+/// The first time, its record and contents are added to `objects`.
+pub(crate) fn shmem(
+    objects: &mut Objects,
+    file: &File,
+    memfd_name: Option<Vec<u8>>,
+) -> CaptureResult<ShmemId> {
+    let meta = metadata(file)?;
+    let (id, new) = objects.shmem(key(&meta));
+    if new {
+        let seals = match &memfd_name {
+            Some(_) => seals(file)?,
+            None => 0,
+        };
+        let (mode, owner) = (meta.mode(), (meta.uid(), meta.gid()));
+        objects.shmems.push(ShmemV1 { id, size: meta.len(), memfd_name, seals, mode, owner });
+        copy(objects, file, Space::Shmem(id), meta.len())?;
+    }
+    Ok(id)
+}
+
+/// The unlinked regular file that `file`, which can be read, is a description of; `path` is what it was called. The first time, its record and
+/// contents are added to `objects`.
+pub(crate) fn ghost(objects: &mut Objects, file: &File, path: &[u8]) -> CaptureResult<GhostId> {
+    let meta = metadata(file)?;
+    let (id, new) = objects.ghost(key(&meta));
+    if new {
+        let (mode, owner) = (meta.mode(), (meta.uid(), meta.gid()));
+        objects.ghosts.push(GhostV1 { id, path: path.to_vec(), size: meta.len(), mode, owner });
+        copy(objects, file, Space::Ghost(id), meta.len())?;
+    }
+    Ok(id)
+}
+
+fn key(meta: &Metadata) -> InodeKey {
+    (meta.dev(), meta.ino())
+}
+
+fn metadata(file: &File) -> CaptureResult<Metadata> {
+    file.metadata().map_err(|error| SysError::new("fstat", describe(file), error).into())
+}
+
+fn seals(file: &File) -> CaptureResult<u32> {
+    // SAFETY: no pointers.
+    let seals = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) };
+    u32::try_from(seals).map_err(|_| SysError::last("fcntl(F_GET_SEALS)", describe(file)).into())
+}
+
+/// Copies all that is not a hole.
+fn copy(objects: &mut Objects, file: &File, space: Space, size: u64) -> CaptureResult<()> {
+    let mut at = 0;
+    while let Some(start) = seek(file, at, Whence::SeekData)?.filter(|start| *start < size) {
+        let end = seek(file, start, Whence::SeekHole)?.unwrap_or(size).min(size);
+        let mut from = start - start % PAGE;
+        while from < end {
+            let to = (from + PIECE).min(end);
+            let mut bytes = vec![0; usize::try_from((to - from).next_multiple_of(PAGE)).unwrap_or(0)];
+            read(file, &mut bytes, from)?;
+            objects.copied.push(CopiedPages { space, first_page: from / PAGE, bytes });
+            from = to;
+        }
+        at = end.next_multiple_of(PAGE);
+    }
+    Ok(())
+}
+
+fn seek(file: &File, offset: u64, whence: Whence) -> CaptureResult<Option<u64>> {
+    match lseek(file, i64::try_from(offset).unwrap_or(i64::MAX), whence) {
+        Ok(at) => Ok(Some(at.unsigned_abs())),
+        Err(Errno::ENXIO) => Ok(None),
+        Err(errno) => Err(SysError::new("lseek(SEEK_DATA)", describe(file), errno).into()),
+    }
+}
+
+/// Fills `bytes` as far as the file goes.
+fn read(file: &File, mut bytes: &mut [u8], mut offset: u64) -> CaptureResult<()> {
+    while !bytes.is_empty() {
+        match file.read_at(bytes, offset) {
+            Ok(0) => return Ok(()),
+            Ok(got) => {
+                bytes = &mut bytes[got..];
+                offset += u64::try_from(got).unwrap_or(0);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(SysError::new("read", describe(file), error).into()),
+        }
+    }
+    Ok(())
+}
+
+fn describe(file: &File) -> String {
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    link.map_or_else(|_| "an open file".into(), |path| path.display().to_string())
+}
+
+/// Opens the file behind a link of /proc (`fd/N`, `map_files/A-B`) for reading: a description of our own, whatever mode the job's has.
+pub(crate) fn open_link(pid: i32, name: &str) -> CaptureResult<File> {
+    let path = format!("/proc/{pid}/{name}");
+    File::open(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => CaptureError::unsupported(
+            pid,
+            path.clone(),
+            "its contents may not be read",
+            "Run ckpt as root or with CAP_CHECKPOINT_RESTORE",
+        ),
+        _ => SysError::new("open", path.clone(), error).into(),
+    })
+}

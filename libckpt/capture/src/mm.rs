@@ -1,0 +1,114 @@
+//! An address space: its mappings and what the kernel keeps besides.
+use crate::error::{CaptureError, CaptureResult};
+use crate::objects::Objects;
+use crate::process::Process;
+use crate::vma::{self, Files, capture_vma};
+use ckpt_dirty::{Tracker, Tracking};
+use ckpt_image::record::{BackingV1, MmId, MmV1};
+use ckpt_sys::inject::Injector;
+use ckpt_sys::proc::maps::Mapping;
+use ckpt_sys::proc::stat::Stat;
+use ckpt_sys::{SysError, proc};
+use std::os::unix::ffi::OsStringExt;
+
+const PR_GET_DUMPABLE: u64 = 3;
+const PR_GET_THP_DISABLE: u64 = 42;
+
+/// The id of the one address space of a job of one process.
+pub(crate) const MM: MmId = MmId(0);
+
+/// Describes the address space of a frozen process; its pages are copied by [`crate::pages::copy`]. Sees to it that the process is tracked from
+/// now on, if that is possible.
+pub(crate) fn capture_mm(
+    process: &Process,
+    injector: &mut Injector<'_>,
+    tracking: &mut Tracking,
+    objects: &mut Objects,
+) -> CaptureResult<MmV1> {
+    let pid = process.pid;
+    let tracker = tracking.tracker(pid);
+    tracker.verify()?;
+    tracker.attach(injector)?;
+    let files = Files::new()?;
+    let mut vmas = Vec::new();
+    for mapping in vma::mappings(pid, &injector.scratch().ranges())? {
+        check_tracking(tracker, &mapping)?;
+        vmas.push(capture_vma(pid, &mapping, &files, objects)?);
+    }
+    let (exe, exe_ident) = capture_exe(pid, &vmas)?;
+    Ok(MmV1 {
+        id: MM,
+        layout: capture_layout(pid, injector)?,
+        auxv: proc::read(pid, "auxv")?,
+        exe,
+        exe_ident,
+        dumpable: prctl(injector, PR_GET_DUMPABLE)?,
+        thp_disable: prctl(injector, PR_GET_THP_DISABLE)? != 0,
+        def_flags: 0,
+        vmas,
+    })
+}
+
+/// Refuses write-protection by userfaultfd that is not ours.
+fn check_tracking(tracker: &Tracker, mapping: &Mapping) -> CaptureResult<()> {
+    if mapping.has_flag(b"uw") && tracker.is_foreign(mapping.range()) {
+        let (reason, remedy) = (
+            "the program, or another ckpt, tracks writes to it (userfaultfd)",
+            "Save when that has ended, or through the daemon that protects the job",
+        );
+        return Err(vma::refusal(tracker.pid(), mapping, reason, remedy));
+    }
+    Ok(())
+}
+
+fn capture_layout(pid: i32, injector: &mut Injector<'_>) -> CaptureResult<[u64; 11]> {
+    let stat = Stat::of(pid, pid)?;
+    let brk = injector.syscall(libc::SYS_brk, &[0])?.unwrap_or(0);
+    Ok([
+        stat.startcode,
+        stat.endcode,
+        stat.start_data,
+        stat.end_data,
+        stat.start_brk,
+        brk,
+        stat.startstack,
+        stat.arg_start,
+        stat.arg_end,
+        stat.env_start,
+        stat.env_end,
+    ])
+}
+
+fn capture_exe(
+    pid: i32,
+    vmas: &[ckpt_image::record::VmaV1],
+) -> CaptureResult<(Vec<u8>, ckpt_image::record::FileIdent)> {
+    let path = format!("/proc/{pid}/exe");
+    let meta = std::fs::metadata(&path).map_err(|error| SysError::new("stat", path, error))?;
+    let ident = vma::ident(&meta);
+    let link = proc::read_link(pid, "exe")?.into_os_string().into_vec();
+    if vma::leads_to(pid, &link, &meta) {
+        return Ok((link, ident));
+    }
+    // Its contents are kept as those of a mapping of it.
+    let name = link.strip_suffix(b" (deleted)").unwrap_or(&link).to_vec();
+    let mapped = vmas.iter().any(|vma| match &vma.backing {
+        BackingV1::File { file, .. } => {
+            file.ghost.is_some() && (file.ident.dev, file.ident.ino) == (ident.dev, ident.ino)
+        }
+        _ => false,
+    });
+    if mapped {
+        return Ok((name, ident));
+    }
+    let object = format!("the program file {} (deleted)", String::from_utf8_lossy(&name));
+    let reason = "it is gone, and no mapping of it is left to take it from";
+    Err(CaptureError::unsupported(pid, object, reason, "Put the file back in its place"))
+}
+
+fn prctl(injector: &mut Injector<'_>, option: u64) -> CaptureResult<u32> {
+    let pid = injector.pid();
+    let value = injector.syscall(libc::SYS_prctl, &[option, 0, 0, 0, 0])?;
+    let value = value.map_err(|errno| CaptureError::Remote { pid, call: "prctl", errno })?;
+    Ok(u32::try_from(value).unwrap_or(0))
+}

@@ -1,0 +1,220 @@
+//! Pages: which are saved, and their copies.
+use crate::buffer::PageCopies;
+use crate::error::{CaptureError, CaptureResult};
+use crate::objects::Objects;
+use crate::process::Process;
+use ckpt_dirty::{Kind, Tracker, Tracking};
+use ckpt_image::CheckpointWriter;
+use ckpt_image::page::{PAGE_SIZE, Space};
+use ckpt_image::record::{BackingV1, MmV1, VmaV1};
+use ckpt_sys::RemoteAddr;
+use ckpt_sys::inject::Injector;
+use ckpt_sys::proc::maps;
+use std::ops::Range;
+
+pub(crate) use crate::precopy::precopy;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+
+/// What the memory of a checkpoint cost.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MemoryStats {
+    /// Pages with contents that were looked at.
+    pub(crate) scanned: u64,
+    /// Pages that had changed.
+    pub(crate) dirty: u64,
+    /// Bytes of pages saved, before compression.
+    pub(crate) bytes: u64,
+    /// Address ranges whose pages were saved before the freeze.
+    pub(crate) precopied: Vec<Range<u64>>,
+}
+
+/// Private pages of a frozen process, to be stored when it runs on.
+#[derive(Debug)]
+pub(crate) struct Copied {
+    /// Mappings that have pages of their own.
+    live: Vec<Range<u64>>,
+    /// Pages of those that hold nothing.
+    absent: Vec<Range<u64>>,
+    /// Pages that changed.
+    dirty: Vec<Range<u64>>,
+    copies: PageCopies,
+    scanned: u64,
+}
+
+/// Copies the pages of a frozen process that were written since the last look, and starts the next look.
+/// Tells in `mm` which pages are guards and, of private mappings of files, the program's own.
+pub(crate) fn copy(process: &Process, mm: &mut MmV1, tracking: &mut Tracking) -> CaptureResult<Copied> {
+    let tracker = tracking.tracker(process.pid);
+    let (mut live, mut absent, mut dirty) = (Vec::new(), Vec::new(), Vec::new());
+    let mut scanned = 0;
+    for vma in &mut mm.vmas {
+        let Some(kind) = kind(&vma.backing) else { continue };
+        let range = vma.start..vma.end;
+        let pages = tracker.collect(range.clone(), kind)?;
+        let mut populated = pages.populated;
+        if kind == Kind::PrivateFile {
+            past_the_end(process, vma, &mut populated);
+            vma.copies = populated.iter().map(|range| (range.start, range.end)).collect();
+        }
+        vma.guards = pages.guards.iter().map(|range| (range.start, range.end)).collect();
+        scanned += populated.iter().map(count).sum::<u64>();
+        absent.extend(gaps(&range, &populated));
+        dirty.extend(intersection(&pages.dirty, &populated));
+        live.push(range);
+    }
+    let copies = PageCopies::copy(process.pid, &process.memory, &dirty)?;
+    Ok(Copied { live, absent, dirty, copies, scanned })
+}
+
+/// Of which private pages a mapping has: None if of none.
+fn kind(backing: &BackingV1) -> Option<Kind> {
+    match backing {
+        BackingV1::Anonymous => Some(Kind::Anonymous),
+        BackingV1::ShmemPrivate { .. } | BackingV1::File { shared: false, .. } => Some(Kind::PrivateFile),
+        BackingV1::Shmem { .. }
+        | BackingV1::File { shared: true, .. }
+        | BackingV1::Vdso
+        | BackingV1::Vvar
+        | BackingV1::Vsyscall => None,
+    }
+}
+
+/// Takes out pages that cannot be read: a swap entry in a file mapping may be a marker of the kernel's, and there may be no file under it.
+fn past_the_end(process: &Process, vma: &VmaV1, populated: &mut Vec<Range<u64>>) {
+    let BackingV1::File { file, offset, .. } = &vma.backing else { return };
+    let end = vma.start.saturating_add(file.ident.size.saturating_sub(*offset).next_multiple_of(PAGE));
+    if populated.last().is_none_or(|last| last.end <= end) {
+        return;
+    }
+    let mut kept = Vec::new();
+    for range in populated.iter() {
+        for at in (range.start..range.end).step_by(PAGE_SIZE) {
+            let mut byte = [0];
+            if at < end || process.memory.read(RemoteAddr::new(at), &mut byte).is_ok() {
+                push(&mut kept, at..at + PAGE);
+            }
+        }
+    }
+    *populated = kept;
+}
+
+fn push(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
+    match ranges.last_mut() {
+        Some(last) if last.end == range.start => last.end = range.end,
+        _ => ranges.push(range),
+    }
+}
+
+fn count(range: &Range<u64>) -> u64 {
+    (range.end - range.start) / PAGE
+}
+
+/// What of `whole` is in none of `parts`, which rise.
+fn gaps(whole: &Range<u64>, parts: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut gaps = Vec::new();
+    let mut next = whole.start;
+    for part in parts {
+        if next < part.start {
+            gaps.push(next..part.start);
+        }
+        next = part.end;
+    }
+    if next < whole.end {
+        gaps.push(next..whole.end);
+    }
+    gaps
+}
+
+/// What is in both; both rise.
+fn intersection(left: &[Range<u64>], right: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut both = Vec::new();
+    let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
+    while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
+        let common = a.start.max(b.start)..a.end.min(b.end);
+        let first_ends = a.end < b.end;
+        if !common.is_empty() {
+            both.push(common);
+        }
+        if first_ends { left.next() } else { right.next() };
+    }
+    both
+}
+
+/// Stores what was copied; the job runs meanwhile.
+pub(crate) fn store(
+    copied: Copied,
+    objects: &Objects,
+    mm: &MmV1,
+    writer: &mut CheckpointWriter,
+    stats: &mut MemoryStats,
+) -> CaptureResult<()> {
+    let space = Space::Private(mm.id);
+    for range in &copied.live {
+        writer.live(space, range.start / PAGE, count(range))?;
+    }
+    for range in &copied.absent {
+        writer.absent(space, range.start / PAGE, count(range))?;
+    }
+    for (address, bytes) in copied.copies.runs() {
+        writer.pages(space, address / PAGE, bytes)?;
+    }
+    store_objects(objects, writer)?;
+    stats.scanned += copied.scanned + objects_pages(objects);
+    let mut dirty = std::mem::take(&mut stats.precopied);
+    dirty.extend(copied.dirty);
+    stats.dirty += union(dirty) + objects_pages(objects);
+    stats.bytes += writer.pages_stored() * PAGE;
+    Ok(())
+}
+
+/// Pages in any of the ranges.
+fn union(mut ranges: Vec<Range<u64>>) -> u64 {
+    ranges.sort_unstable_by_key(|range| range.start);
+    let (mut total, mut next) = (0, 0);
+    for range in ranges {
+        let from = range.start.max(next);
+        if from < range.end {
+            total += (range.end - from) / PAGE;
+            next = range.end;
+        }
+    }
+    total
+}
+
+fn objects_pages(objects: &Objects) -> u64 {
+    objects.copied.iter().map(|copied| u64::try_from(copied.bytes.len() / PAGE_SIZE).unwrap_or(0)).sum()
+}
+
+/// Contents of memory objects and unlinked files.
+fn store_objects(objects: &Objects, writer: &mut CheckpointWriter) -> CaptureResult<()> {
+    let shmems = objects.shmems.iter().map(|shmem| (Space::Shmem(shmem.id), shmem.size));
+    let ghosts = objects.ghosts.iter().map(|ghost| (Space::Ghost(ghost.id), ghost.size));
+    for (space, size) in shmems.chain(ghosts) {
+        let pages = size.div_ceil(PAGE);
+        writer.live(space, 0, pages)?;
+        writer.absent(space, 0, pages)?;
+    }
+    for copied in &objects.copied {
+        writer.pages(copied.space, copied.first_page, &copied.bytes)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_complement_and_intersect() {
+        let parts = [0x2000..0x3000, 0x5000..0x6000];
+        assert_eq!(gaps(&(0x1000..0x8000), &parts), [0x1000..0x2000, 0x3000..0x5000, 0x6000..0x8000]);
+        assert!(gaps(&(0x2000..0x3000), &parts[..1]).is_empty());
+        assert_eq!(intersection(&parts, &[0x1000..0x2800, 0x2900..0x5800]), [
+            0x2000..0x2800,
+            0x2900..0x3000,
+            0x5000..0x5800
+        ]);
+        assert_eq!(union(vec![0x5000..0x7000, 0x1000..0x3000, 0x2000..0x4000, 0x6000..0x7000]), 5);
+    }
+}

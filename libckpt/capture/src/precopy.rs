@@ -1,0 +1,120 @@
+//! Pre-copy: when much is dirty, most of it is saved while the job runs, so that the pause is short and copies need little memory.
+use crate::error::CaptureResult;
+use crate::freeze::Freeze;
+use crate::mm::MM;
+use crate::pages::MemoryStats;
+use ckpt_dirty::{Kind, Tracker, Tracking};
+use ckpt_image::page::{PAGE_SIZE, Space};
+use ckpt_image::{CheckpointWriter, Kind as CheckpointKind};
+use ckpt_sys::RemoteAddr;
+use ckpt_sys::inject::Injector;
+use ckpt_sys::memory::ProcessMemory;
+use ckpt_sys::proc::maps::{self, Mapping};
+use std::ops::Range;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+/// Dirty pages that the pause may be spent on copying.
+const ENOUGH: u64 = (32 << 20) / PAGE;
+/// Rounds at most.
+const ROUNDS: u32 = 3;
+/// Bytes copied at a time.
+const PIECE: u64 = 2 << 20;
+
+/// Saves dirty pages of the running process, in rounds, until few are left or it dirties them as fast. What changes meanwhile is saved
+/// again in the freeze.
+pub(crate) fn precopy(
+    pid: i32,
+    tracking: &mut Tracking,
+    writer: &mut CheckpointWriter,
+) -> CaptureResult<MemoryStats> {
+    let mut stats = MemoryStats::default();
+    let tracker = tracking.tracker(pid);
+    if writer.kind() == CheckpointKind::Full {
+        // All pages are wanted, not those since an earlier checkpoint.
+        tracker.reset();
+    }
+    tracker.begin()?;
+    let mut left = dirty_pages(tracker, pid)?;
+    if left <= ENOUGH {
+        return Ok(stats);
+    }
+    if !tracker.is_attached() {
+        attach(pid, tracker)?;
+    }
+    if !tracker.is_attached() {
+        return Ok(stats);
+    }
+    for _ in 0..ROUNDS {
+        round(pid, tracker, writer, &mut stats)?;
+        let now = dirty_pages(tracker, pid)?;
+        if now <= ENOUGH || now > left / 2 {
+            break;
+        }
+        left = now;
+    }
+    Ok(stats)
+}
+
+/// Stops the process for a moment, to have it make the userfaultfd.
+fn attach(pid: i32, tracker: &mut Tracker) -> CaptureResult<()> {
+    let freeze = Freeze::freeze(pid)?;
+    let memory = ProcessMemory::open(pid)?;
+    let mut injector = Injector::new(pid, pid, &memory)?;
+    tracker.verify()?;
+    tracker.attach(&mut injector)?;
+    injector.finish()?;
+    freeze.thaw();
+    Ok(())
+}
+
+/// What is worth saving early: mappings that are the process's own. None: it is left to the freeze.
+fn kind(mapping: &Mapping) -> Option<Kind> {
+    if mapping.shared || mapping.path.starts_with(b"[v") {
+        return None;
+    }
+    if mapping.inode == 0 {
+        return Some(Kind::Anonymous);
+    }
+    (mapping.prot & libc::PROT_WRITE.unsigned_abs() != 0).then_some(Kind::PrivateFile)
+}
+
+fn candidates(pid: i32) -> CaptureResult<Vec<(Range<u64>, Kind)>> {
+    let mappings = maps::maps(pid)?;
+    Ok(mappings.iter().filter_map(|mapping| Some((mapping.range(), kind(mapping)?))).collect())
+}
+
+fn dirty_pages(tracker: &Tracker, pid: i32) -> CaptureResult<u64> {
+    let mut total = 0;
+    for (range, kind) in candidates(pid)? {
+        total += tracker.count_dirty(range, kind)?;
+    }
+    Ok(total)
+}
+
+fn round(
+    pid: i32,
+    tracker: &mut Tracker,
+    writer: &mut CheckpointWriter,
+    stats: &mut MemoryStats,
+) -> CaptureResult<()> {
+    let memory = ProcessMemory::open(pid)?;
+    let mut buffer = vec![0; usize::try_from(PIECE).unwrap_or(0)];
+    for (range, kind) in candidates(pid)? {
+        for dirty in tracker.collect_running(range, kind) {
+            let mut start = dirty.start;
+            while start < dirty.end {
+                let end = dirty.end.min(start + PIECE);
+                let bytes = &mut buffer[..usize::try_from(end - start).unwrap_or(0)];
+                if memory.read(RemoteAddr::new(start), bytes).is_ok() {
+                    writer.pages(Space::Private(MM), start / PAGE, bytes)?;
+                    stats.precopied.push(start..end);
+                } else {
+                    // Unmapped meanwhile, or in part: the freeze will tell.
+                    tracker.doubt(start..end);
+                }
+                start = end;
+            }
+        }
+    }
+    Ok(())
+}

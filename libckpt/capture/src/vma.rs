@@ -1,0 +1,243 @@
+//! Mappings: what each is of, and with what settings.
+use crate::content;
+use crate::error::{CaptureError, CaptureResult};
+use crate::objects::Objects;
+use ckpt_image::record::{BackingV1, FileIdent, MappedFileV1, VmaV1, vma_flags};
+use ckpt_sys::proc::maps::{self, Mapping};
+use ckpt_sys::{SysError, SysResult};
+use std::fs::Metadata;
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+/// `VmFlags` and what they are in the record.
+const FLAGS: [(&[u8; 2], u64); 15] = [
+    (b"gd", vma_flags::GROWSDOWN),
+    (b"lo", vma_flags::LOCKED),
+    (b"lf", vma_flags::LOCK_ON_FAULT),
+    (b"nr", vma_flags::NORESERVE),
+    (b"hg", vma_flags::HUGEPAGE),
+    (b"nh", vma_flags::NOHUGEPAGE),
+    (b"dc", vma_flags::DONTFORK),
+    (b"dd", vma_flags::DONTDUMP),
+    (b"wf", vma_flags::WIPEONFORK),
+    (b"mg", vma_flags::MERGEABLE),
+    (b"sr", vma_flags::SEQUENTIAL),
+    (b"rr", vma_flags::RANDOM),
+    (b"dp", vma_flags::DROPPABLE),
+    (b"sf", vma_flags::SYNC),
+    (b"sl", vma_flags::SEALED),
+];
+/// PROT_* that mprotect(2) may give.
+const MAX_PROT: [(&[u8; 2], i32); 3] =
+    [(b"mr", libc::PROT_READ), (b"mw", libc::PROT_WRITE), (b"me", libc::PROT_EXEC)];
+
+/// The mappings of `pid` that cannot be saved.
+pub(crate) fn check(pid: i32) -> Vec<CaptureError> {
+    let mappings = match maps::smaps(pid) {
+        Ok(mappings) => mappings,
+        Err(error) => return vec![error.into()],
+    };
+    let Ok(files) = Files::new() else { return Vec::new() };
+    mappings.iter().filter_map(|mapping| files.kind(pid, mapping).err()).collect()
+}
+
+/// The mappings of `pid`, with their `VmFlags`, but for those of `scratch`, which are ours.
+pub(crate) fn mappings(pid: i32, scratch: &[Range<u64>]) -> SysResult<Vec<Mapping>> {
+    let mut mappings = maps::smaps(pid)?;
+    for ours in scratch {
+        // The kernel may have joined ours to a neighbour of the same kind.
+        mappings = mappings.into_iter().flat_map(|mapping| without(mapping, ours)).collect();
+    }
+    Ok(mappings)
+}
+
+fn without(mapping: Mapping, ours: &Range<u64>) -> Vec<Mapping> {
+    let mut parts = Vec::new();
+    for (start, end) in [(mapping.start, mapping.end.min(ours.start)), (mapping.start.max(ours.end), mapping.end)] {
+        if start < end {
+            parts.push(Mapping { start, end, ..mapping.clone() });
+        }
+    }
+    parts
+}
+
+/// The record of one mapping; what it refers to goes into `objects`.
+pub(crate) fn capture_vma(
+    pid: i32,
+    mapping: &Mapping,
+    files: &Files,
+    objects: &mut Objects,
+) -> CaptureResult<VmaV1> {
+    let link = || format!("map_files/{:x}-{:x}", mapping.start, mapping.end);
+    let offset = mapping.offset;
+    let backing = match files.kind(pid, mapping)? {
+        MappingKind::Anonymous => BackingV1::Anonymous,
+        MappingKind::Vdso => BackingV1::Vdso,
+        MappingKind::Vvar => BackingV1::Vvar,
+        MappingKind::Vsyscall => BackingV1::Vsyscall,
+        MappingKind::Shmem { memfd_name } => {
+            let shmem = content::shmem(objects, &content::open_link(pid, &link())?, memfd_name)?;
+            if mapping.shared {
+                BackingV1::Shmem { shmem, offset }
+            } else {
+                BackingV1::ShmemPrivate { shmem, offset }
+            }
+        }
+        MappingKind::File { meta, unlinked } => {
+            let ghost = if unlinked {
+                Some(content::ghost(objects, &content::open_link(pid, &link())?, &mapping.path)?)
+            } else {
+                None
+            };
+            // A shared mapping that may be written needs a description that is open for writing.
+            let writable = mapping.shared && mapping.has_flag(b"mw");
+            let file =
+                MappedFileV1 { path: mapping.path.clone(), ident: ident(&meta), ghost, open_file: None, writable };
+            BackingV1::File { file, offset, shared: mapping.shared }
+        }
+    };
+    let bits = |table: &[(&[u8; 2], u64)]| {
+        table.iter().filter(|(flag, _)| mapping.has_flag(flag)).fold(0, |bits, (_, bit)| bits | bit)
+    };
+    let max_prot = MAX_PROT.iter().filter(|(flag, _)| mapping.has_flag(flag)).fold(0, |all, (_, prot)| all | prot);
+    Ok(VmaV1 {
+        start: mapping.start,
+        end: mapping.end,
+        prot: mapping.prot,
+        max_prot: max_prot.unsigned_abs(),
+        backing,
+        flags: bits(&FLAGS),
+        name: name(&mapping.path),
+        guards: Vec::new(),
+        copies: Vec::new(),
+    })
+}
+
+/// `[anon:NAME]` and `[anon_shmem:NAME]`: set by prctl(PR_SET_VMA_ANON_NAME).
+fn name(path: &[u8]) -> Option<Vec<u8>> {
+    let inner = path.strip_prefix(b"[anon:").or_else(|| path.strip_prefix(b"[anon_shmem:"))?;
+    inner.strip_suffix(b"]").map(<[u8]>::to_vec)
+}
+
+/// What tells a file from others.
+pub(crate) fn ident(meta: &Metadata) -> FileIdent {
+    FileIdent {
+        dev: meta.dev(),
+        ino: meta.ino(),
+        size: meta.len(),
+        mtime_ns: meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec()),
+        mode: meta.mode(),
+    }
+}
+
+/// What a mapping maps.
+enum MappingKind {
+    Anonymous,
+    Shmem { memfd_name: Option<Vec<u8>> },
+    File { meta: Metadata, unlinked: bool },
+    Vdso,
+    Vvar,
+    Vsyscall,
+}
+
+/// Tells kinds of mapped files apart.
+#[derive(Debug)]
+pub(crate) struct Files {
+    /// The kernel's own tmpfs, which memfds and shared anonymous memory are files of.
+    shmem_device: u64,
+}
+
+impl Files {
+    pub(crate) fn new() -> CaptureResult<Self> {
+        let sys = |errno| SysError::new("memfd_create", "this process", errno);
+        let probe =
+            nix::sys::memfd::memfd_create(c"probe", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).map_err(sys)?;
+        let stat = nix::sys::stat::fstat(&probe).map_err(|errno| SysError::new("fstat", "a memfd", errno))?;
+        Ok(Self { shmem_device: stat.st_dev })
+    }
+
+    fn kind(&self, pid: i32, mapping: &Mapping) -> CaptureResult<MappingKind> {
+        let refuse = |reason: &str, remedy: &str| Err(refusal(pid, mapping, reason, remedy));
+        match &mapping.path[..] {
+            b"[vdso]" => return Ok(MappingKind::Vdso),
+            b"[vvar]" | b"[vvar_vclock]" => return Ok(MappingKind::Vvar),
+            b"[vsyscall]" => return Ok(MappingKind::Vsyscall),
+            b"[uprobes]" => return refuse("it belongs to a probe", "Remove the uprobe (perf probe --del) first"),
+            _ => {}
+        }
+        if mapping.has_flag(b"ht") {
+            return refuse(
+                "huge pages of hugetlbfs cannot be saved yet",
+                "Use transparent huge pages (madvise) in place of MAP_HUGETLB",
+            );
+        }
+        if mapping.has_flag(b"pf") || mapping.has_flag(b"io") || mapping.has_flag(b"mm") {
+            return refuse("it is a device's memory", "Close the device before saving");
+        }
+        if mapping.has_flag(b"um") || mapping.has_flag(b"ui") {
+            return refuse(
+                "the program handles its page faults itself (userfaultfd)",
+                "Save when the program has unregistered it",
+            );
+        }
+        if mapping.inode == 0 && (mapping.path.is_empty() || mapping.path.starts_with(b"[")) {
+            return Ok(MappingKind::Anonymous);
+        }
+        self.file_kind(pid, mapping)
+    }
+
+    fn file_kind(&self, pid: i32, mapping: &Mapping) -> CaptureResult<MappingKind> {
+        let refuse = |reason: &str, remedy: &str| Err(refusal(pid, mapping, reason, remedy));
+        let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
+        let meta = match std::fs::metadata(&link) {
+            Ok(meta) => meta,
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                return refuse(
+                    "the file behind it may not be looked at",
+                    "Run ckpt as root or with CAP_CHECKPOINT_RESTORE",
+                );
+            }
+            Err(error) => return Err(SysError::new("stat", link, error).into()),
+        };
+        if meta.dev() == self.shmem_device {
+            let path = &mapping.path[..];
+            if let Some(name) = path.strip_prefix(b"/memfd:") {
+                return Ok(MappingKind::Shmem { memfd_name: Some(name.to_vec()) });
+            }
+            if path == b"/dev/zero" || path.starts_with(b"[anon_shmem:") {
+                return Ok(MappingKind::Shmem { memfd_name: None });
+            }
+            if path.starts_with(b"/SYSV") {
+                return refuse(
+                    "System V shared memory cannot be saved yet",
+                    "Let the program detach it (shmdt) before saving",
+                );
+            }
+            return refuse("it is memory of a driver", "Close the device before saving");
+        }
+        // A private mapping of /dev/zero is anonymous memory with a name.
+        let zero = meta.file_type().is_char_device() && meta.rdev() == libc::makedev(1, 5);
+        if !meta.is_file() && !(zero && !mapping.shared) {
+            return refuse("it maps neither memory nor a regular file", "Close the device before saving");
+        }
+        let unlinked = meta.is_file() && !leads_to(pid, &mapping.path, &meta);
+        Ok(MappingKind::File { meta, unlinked })
+    }
+}
+
+/// Whether `path` as process `pid` sees it names the file that `meta` is of.
+pub(crate) fn leads_to(pid: i32, path: &[u8], meta: &Metadata) -> bool {
+    let inside = [format!("/proc/{pid}/root").as_bytes(), path].concat();
+    let found = std::fs::metadata(Path::new(std::ffi::OsStr::from_bytes(&inside)));
+    meta.nlink() != 0 && found.is_ok_and(|found| (found.dev(), found.ino()) == (meta.dev(), meta.ino()))
+}
+
+/// The refusal of one mapping.
+pub(crate) fn refusal(pid: i32, mapping: &Mapping, reason: &str, remedy: &str) -> CaptureError {
+    let path = String::from_utf8_lossy(&mapping.path);
+    let path = if path.is_empty() { String::new() } else { format!(" ({path})") };
+    let object = format!("the mapping at {:#x}-{:#x}{path}", mapping.start, mapping.end);
+    CaptureError::unsupported(pid, object, reason, remedy)
+}
