@@ -27,7 +27,8 @@ impl PageCopies {
     pub(crate) fn copy(pid: i32, memory: &ProcessMemory, ranges: &[Range<u64>]) -> CaptureResult<Self> {
         let mut buffers = Vec::new();
         for pieces in fit(ranges, BUFFER) {
-            let buffer = MmapMut::map_anon(bytes(&pieces)).map_err(|error| SysError::new("mmap", "a buffer", error))?;
+            let buffer = MmapMut::map_anon(bytes(&pieces))
+                .map_err(|error| SysError::new("mmap", "a buffer", error))?;
             // Without huge pages it is only slower.
             let _ = buffer.advise(Advice::HugePage);
             buffers.push((pieces, buffer));
@@ -136,6 +137,7 @@ fn fill(pid: i32, memory: &ProcessMemory, pieces: &[Range<u64>], mut buffer: &mu
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // lists of ranges, as everywhere here
 mod tests {
     use super::*;
 
@@ -170,7 +172,8 @@ mod tests {
             assert_eq!(unsafe { libc::mprotect(at, 4096 * 2, prot) }, 0);
         };
         protect(libc::PROT_NONE);
-        let every_other: Vec<_> = (0..60).map(|page| start + page * 8192..start + page * 8192 + 4096).collect();
+        let every_other: Vec<_> =
+            (0..60).map(|page| start + page * 8192..start + page * 8192 + 4096).collect();
         let all = [start..start + u64::try_from(map.len()).unwrap()];
         for ranges in [&all[..], &every_other] {
             let copies = PageCopies::copy(pid, &memory, ranges).unwrap();

@@ -6,7 +6,7 @@ use crate::inventory::{capture_inventory, clock_ns};
 use crate::objects::Objects;
 use crate::process::Process;
 use crate::thread::{Still, View, capture_thread};
-use crate::{files, fs, mm, pages, preflight, sighand, task};
+use crate::{files, fs, mm, pages, precopy, preflight, sighand, task};
 use ckpt_dirty::Tracking;
 use ckpt_image::record::{FdTableV1, FsV1, InventoryV1, MmV1, SighandV1, TaskV1, ThreadV1};
 use ckpt_image::{CheckpointId, CheckpointWriter, Kind, Stats, Store, fault};
@@ -75,7 +75,7 @@ pub fn capture(request: CaptureRequest<'_>) -> Result<Captured, CaptureError> {
     let earlier = earlier_calls(request.store, parent.as_ref(), pid)?;
     let mut tracking = request.tracking.unwrap_or_default();
     let mut writer = request.store.begin(request.job, parent.as_ref())?;
-    let mut memory_stats = pages::precopy(pid, &mut tracking, &mut writer)?;
+    let mut memory_stats = precopy::precopy(pid, &mut tracking, &mut writer)?;
     let last_ran = LastRan::read(pid);
 
     let freeze = Freeze::freeze(pid)?;
@@ -183,9 +183,9 @@ fn capture_frozen(
     let task = task::capture_task(&mut injector, tids.clone(), freeze.was_stopped)?;
     let sighand = sighand::capture_sighand(&mut injector)?;
     point("capture.process")?;
-    let mm = mm::capture_mm(&process, &mut injector, &mut objects)?;
+    let mut mm = mm::capture_mm(&process, &mut injector, tracking, &mut objects)?;
     point("capture.mappings")?;
-    let pages = pages::copy(&process, &mut injector, &mm, tracking, &mut objects)?;
+    let pages = pages::copy(&process, &mut mm, tracking)?;
     point("capture.pages")?;
     let table = files::capture_files(&process, &mut objects)?;
     let fs = fs::capture_fs(pid)?;
@@ -227,7 +227,7 @@ impl Frozen {
         for ghost in &self.objects.ghosts {
             writer.record(ghost)?;
         }
-        pages::store(self.pages, self.objects, &self.mm, writer, stats)
+        pages::store(self.pages, &self.objects, &self.mm, writer, stats)
     }
 }
 

@@ -75,6 +75,9 @@ pub enum CaptureError {
     /// A remote system call could not be run.
     #[error(transparent)]
     Inject(#[from] InjectError),
+    /// Dirty tracking.
+    #[error(transparent)]
+    Dirty(#[from] ckpt_dirty::DirtyError),
     /// A remote system call failed.
     #[error("{call} in pid {pid}: {errno}")]
     Remote {

@@ -6,17 +6,23 @@
 //!
 //! Architecture invariants: capture and restore never know each other; whatever happens, the target runs on as it was.
 #![allow(dead_code)] // until capture.rs joins, with memory and files
+mod buffer;
+mod content;
 mod creds;
 pub mod error;
 mod freeze;
 mod interrupted;
 mod inventory;
+mod mm;
 mod objects;
+mod pages;
+mod precopy;
 mod preflight;
 mod process;
 mod sighand;
 mod task;
 mod thread;
 mod timer;
+mod vma;
 
 pub use error::CaptureError;

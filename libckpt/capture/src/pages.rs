@@ -1,18 +1,14 @@
 //! Pages: which are saved, and their copies.
 use crate::buffer::PageCopies;
-use crate::error::{CaptureError, CaptureResult};
+use crate::error::CaptureResult;
 use crate::objects::Objects;
 use crate::process::Process;
-use ckpt_dirty::{Kind, Tracker, Tracking};
+use ckpt_dirty::{Kind, Tracking};
 use ckpt_image::CheckpointWriter;
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::record::{BackingV1, MmV1, VmaV1};
 use ckpt_sys::RemoteAddr;
-use ckpt_sys::inject::Injector;
-use ckpt_sys::proc::maps;
 use std::ops::Range;
-
-pub(crate) use crate::precopy::precopy;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -136,7 +132,11 @@ fn intersection(left: &[Range<u64>], right: &[Range<u64>]) -> Vec<Range<u64>> {
         if !common.is_empty() {
             both.push(common);
         }
-        if first_ends { left.next() } else { right.next() };
+        if first_ends {
+            left.next()
+        } else {
+            right.next()
+        };
     }
     both
 }
@@ -202,6 +202,7 @@ fn store_objects(objects: &Objects, writer: &mut CheckpointWriter) -> CaptureRes
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // lists of ranges, as everywhere here
 mod tests {
     use super::*;
 
@@ -210,11 +211,10 @@ mod tests {
         let parts = [0x2000..0x3000, 0x5000..0x6000];
         assert_eq!(gaps(&(0x1000..0x8000), &parts), [0x1000..0x2000, 0x3000..0x5000, 0x6000..0x8000]);
         assert!(gaps(&(0x2000..0x3000), &parts[..1]).is_empty());
-        assert_eq!(intersection(&parts, &[0x1000..0x2800, 0x2900..0x5800]), [
-            0x2000..0x2800,
-            0x2900..0x3000,
-            0x5000..0x5800
-        ]);
+        assert_eq!(
+            intersection(&parts, &[0x1000..0x2800, 0x2900..0x5800]),
+            [0x2000..0x2800, 0x2900..0x3000, 0x5000..0x5800]
+        );
         assert_eq!(union(vec![0x5000..0x7000, 0x1000..0x3000, 0x2000..0x4000, 0x6000..0x7000]), 5);
     }
 }

@@ -55,7 +55,9 @@ pub(crate) fn mappings(pid: i32, scratch: &[Range<u64>]) -> SysResult<Vec<Mappin
 
 fn without(mapping: Mapping, ours: &Range<u64>) -> Vec<Mapping> {
     let mut parts = Vec::new();
-    for (start, end) in [(mapping.start, mapping.end.min(ours.start)), (mapping.start.max(ours.end), mapping.end)] {
+    for (start, end) in
+        [(mapping.start, mapping.end.min(ours.start)), (mapping.start.max(ours.end), mapping.end)]
+    {
         if start < end {
             parts.push(Mapping { start, end, ..mapping.clone() });
         }
@@ -93,15 +95,21 @@ pub(crate) fn capture_vma(
             };
             // A shared mapping that may be written needs a description that is open for writing.
             let writable = mapping.shared && mapping.has_flag(b"mw");
-            let file =
-                MappedFileV1 { path: mapping.path.clone(), ident: ident(&meta), ghost, open_file: None, writable };
+            let file = MappedFileV1 {
+                path: mapping.path.clone(),
+                ident: ident(&meta),
+                ghost,
+                open_file: None,
+                writable,
+            };
             BackingV1::File { file, offset, shared: mapping.shared }
         }
     };
     let bits = |table: &[(&[u8; 2], u64)]| {
         table.iter().filter(|(flag, _)| mapping.has_flag(flag)).fold(0, |bits, (_, bit)| bits | bit)
     };
-    let max_prot = MAX_PROT.iter().filter(|(flag, _)| mapping.has_flag(flag)).fold(0, |all, (_, prot)| all | prot);
+    let max_prot =
+        MAX_PROT.iter().filter(|(flag, _)| mapping.has_flag(flag)).fold(0, |all, (_, prot)| all | prot);
     Ok(VmaV1 {
         start: mapping.start,
         end: mapping.end,
@@ -164,7 +172,9 @@ impl Files {
             b"[vdso]" => return Ok(MappingKind::Vdso),
             b"[vvar]" | b"[vvar_vclock]" => return Ok(MappingKind::Vvar),
             b"[vsyscall]" => return Ok(MappingKind::Vsyscall),
-            b"[uprobes]" => return refuse("it belongs to a probe", "Remove the uprobe (perf probe --del) first"),
+            b"[uprobes]" => {
+                return refuse("it belongs to a probe", "Remove the uprobe (perf probe --del) first");
+            }
             _ => {}
         }
         if mapping.has_flag(b"ht") {
@@ -219,7 +229,7 @@ impl Files {
         }
         // A private mapping of /dev/zero is anonymous memory with a name.
         let zero = meta.file_type().is_char_device() && meta.rdev() == libc::makedev(1, 5);
-        if !meta.is_file() && !(zero && !mapping.shared) {
+        if !meta.is_file() && (mapping.shared || !zero) {
             return refuse("it maps neither memory nor a regular file", "Close the device before saving");
         }
         let unlinked = meta.is_file() && !leads_to(pid, &mapping.path, &meta);

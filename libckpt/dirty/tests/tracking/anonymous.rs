@@ -88,7 +88,7 @@ fn what_moved_is_all_dirty_and_tracked_again() {
         let to = remote.mmap(8 * PAGE, RW, PRIVATE);
         let flags = u64::from((libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED).unsigned_abs());
         remote.call(libc::SYS_mremap, &[all.start, 8 * PAGE, 8 * PAGE, flags, to.start]);
-        assert_eq!(tracker.collect(to.clone(), Kind::Anonymous).unwrap().dirty, [to.clone()]);
+        assert_eq!(tracker.collect(to.clone(), Kind::Anonymous).unwrap().dirty, [pages(&to, 0, 8)]);
         assert!(tracker.collect(to.clone(), Kind::Anonymous).unwrap().dirty.is_empty());
         remote.write(pages(&to, 2, 3));
         assert_eq!(tracker.collect(to.clone(), Kind::Anonymous).unwrap().dirty, [pages(&to, 2, 3)]);
