@@ -83,6 +83,7 @@ impl<'a> Capability<'a> {
 
     fn restore(self, sandbox: &Sandbox, subject: &Subject, id: &str) -> Restored {
         subject.reset();
+        subject.tell("restored");
         let restored = sandbox.restore(id);
         assert_eq!(restored.pid(), subject.pid(), "the pid of the restored process");
         restored

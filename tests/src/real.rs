@@ -1,7 +1,6 @@
 //! Real programs: started as anybody starts them, watched through what they tell the world, saved, killed and brought back.
 use crate::Sandbox;
 use crate::process::{Process, Restored, gone};
-use crate::sandbox::id;
 use crate::wait::until;
 use std::path::Path;
 use std::process::Command;
@@ -115,23 +114,10 @@ fn save(sandbox: &Sandbox, program: &mut dyn Program, running: &mut Running) -> 
         running.wait_gone();
         id
     } else {
-        save_when_unconnected(sandbox, program.job())
+        sandbox.save(program.job())
     };
     let most = program.most();
     Moment { id, least, most, files: dir.as_deref().map_or_else(Vec::new, read_files) }
-}
-
-/// Saves a server that clients come to and leave: while one is connected from outside the job, a save is refused.
-fn save_when_unconnected(sandbox: &Sandbox, job: &str) -> String {
-    until("no client is connected at the moment of a save", || {
-        let ran = sandbox.ckpt(["save", job, "--json"]);
-        if ran.status() == 0 {
-            return Some(id(&ran.json()));
-        }
-        let message = ran.refused(1, &["connect"]);
-        assert!(message.contains("TCP") || message.contains("UNIX"), "{message}");
-        None
-    })
 }
 
 fn restore(sandbox: &Sandbox, program: &mut dyn Program, moment: &Moment, pid: i32, round: u32) -> Running {

@@ -42,9 +42,16 @@ int main(int argc, char **argv)
 	close(MUST(open(in_dir("watched/a"), O_CREAT | O_RDWR, 0644)));
 	MUST(unlink(in_dir("watched/a")));
 	ready_and_wait();
-	expect(fd, dropped, IN_IGNORED, "");
-	expect(fd, directory, IN_CREATE, "a");
-	expect(fd, directory, IN_DELETE, "a");
+	// Events that wait cannot be read without taking them from the program: a restored one is told that some were lost, as
+	// the kernel itself does when the queue is full.
+	struct inotify_event event;
+	char name[256];
+	CHECK(next(fd, &event, name));
+	if (event.mask != IN_Q_OVERFLOW) {
+		CHECK(!told("restored") && event.wd == dropped && event.mask == IN_IGNORED, "wd %d mask %x", event.wd, event.mask);
+		expect(fd, directory, IN_CREATE, "a");
+		expect(fd, directory, IN_DELETE, "a");
+	}
 	close(MUST(open(in_dir("watched/b"), O_CREAT | O_RDWR, 0644)));
 	expect(fd, directory, IN_CREATE, "b");
 	MUST(unlink(in_dir("watched/b")));
@@ -54,8 +61,6 @@ int main(int argc, char **argv)
 	expect(fd, file, IN_MODIFY, "");
 	MUST(inotify_rm_watch(fd, file));
 	expect(fd, file, IN_IGNORED, "");
-	struct inotify_event event;
-	char name[256];
 	CHECK(!next(fd, &event, name), "one event too many: wd %d mask %x %s", event.wd, event.mask, name);
 	return well();
 }

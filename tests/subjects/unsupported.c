@@ -4,7 +4,6 @@
 #include <linux/if_ether.h>
 #include <linux/io_uring.h>
 #include <linux/perf_event.h>
-#include <netinet/in.h>
 #include <sys/fanotify.h>
 #include <sys/socket.h>
 
@@ -24,16 +23,6 @@ static int open_kind(const char *kind)
 		return (int)MUST(socket(AF_NETLINK, SOCK_RAW, 0));
 	if (!strcmp(kind, "pidfd"))
 		return (int)MUST(syscall(SYS_pidfd_open, getpid(), 0));
-	if (!strcmp(kind, "tcp")) {
-		int listener = (int)MUST(socket(AF_INET, SOCK_STREAM, 0)), client = (int)MUST(socket(AF_INET, SOCK_STREAM, 0));
-		struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-		socklen_t length = sizeof at;
-		MUST(bind(listener, (struct sockaddr *)&at, sizeof at));
-		MUST(listen(listener, 1));
-		MUST(getsockname(listener, (struct sockaddr *)&at, &length));
-		MUST(connect(client, (struct sockaddr *)&at, length));
-		return client;
-	}
 	if (!strcmp(kind, "pty"))
 		return (int)MUST(open("/dev/ptmx", O_RDWR | O_NOCTTY));
 	wrong("no such kind: %s", kind);
