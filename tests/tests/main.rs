@@ -2,6 +2,7 @@
 mod attributes;
 mod bad_input;
 mod blocking;
+mod churn;
 mod commands;
 mod credentials;
 mod crunch;
