@@ -87,7 +87,7 @@ fn capture_exe(
     let meta = std::fs::metadata(&path).map_err(|error| SysError::new("stat", path, error))?;
     let ident = vma::ident(&meta);
     let link = proc::read_link(pid, "exe")?.into_os_string().into_vec();
-    if vma::leads_to(pid, &link, &meta) {
+    if vma::leads_to(&link, &meta) {
         return Ok((link, ident));
     }
     // Its contents are kept as those of a mapping of it.

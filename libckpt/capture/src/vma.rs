@@ -5,6 +5,7 @@ use crate::objects::Objects;
 use ckpt_image::record::{BackingV1, FileIdent, MappedFileV1, VmaV1, vma_flags};
 use ckpt_sys::proc::maps::{self, Mapping};
 use ckpt_sys::{SysError, SysResult};
+use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
@@ -186,6 +187,12 @@ impl Files {
         if mapping.has_flag(b"pf") || mapping.has_flag(b"io") || mapping.has_flag(b"mm") {
             return refuse("it is a device's memory", "Close the device before saving");
         }
+        if mapping.has_flag(b"ss") {
+            return refuse(
+                "shadow stacks cannot be saved yet",
+                "Run the program without them (GLIBC_TUNABLES)",
+            );
+        }
         if mapping.has_flag(b"um") || mapping.has_flag(b"ui") {
             return refuse(
                 "the program handles its page faults itself (userfaultfd)",
@@ -232,15 +239,14 @@ impl Files {
         if !meta.is_file() && (mapping.shared || !zero) {
             return refuse("it maps neither memory nor a regular file", "Close the device before saving");
         }
-        let unlinked = meta.is_file() && !leads_to(pid, &mapping.path, &meta);
+        let unlinked = meta.is_file() && !leads_to(&mapping.path, &meta);
         Ok(MappingKind::File { meta, unlinked })
     }
 }
 
-/// Whether `path` as process `pid` sees it names the file that `meta` is of.
-pub(crate) fn leads_to(pid: i32, path: &[u8], meta: &Metadata) -> bool {
-    let inside = [format!("/proc/{pid}/root").as_bytes(), path].concat();
-    let found = std::fs::metadata(Path::new(std::ffi::OsStr::from_bytes(&inside)));
+/// Whether `path` names the file that `meta` is of. /proc gives paths from the reader's root directory.
+pub(crate) fn leads_to(path: &[u8], meta: &Metadata) -> bool {
+    let found = std::fs::metadata(Path::new(OsStr::from_bytes(path)));
     meta.nlink() != 0 && found.is_ok_and(|found| (found.dev(), found.ino()) == (meta.dev(), meta.ino()))
 }
 

@@ -7,6 +7,7 @@
 //! process dies with its tracer.
 #![allow(dead_code)] // until restore.rs joins, with memory and files
 mod builder;
+mod content;
 mod creds;
 pub mod error;
 mod leader;

@@ -1,0 +1,165 @@
+//! Memory objects and unlinked files: made and filled by us, once each, and opened by the process under construction through our descriptors.
+use crate::builder::Builder;
+use crate::error::{RestoreError, RestoreResult};
+use ckpt_image::Image;
+use ckpt_image::page::{PAGE_SIZE, Space};
+use ckpt_image::record::{GhostId, GhostV1, ShmemId, ShmemV1};
+use ckpt_sys::SysError;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use std::collections::HashMap;
+use std::ffi::{CString, OsStr};
+use std::fs::{File, OpenOptions, Permissions};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+const F_SEAL_SEAL: u32 = 0x1;
+const F_SEAL_FUTURE_WRITE: u32 = 0x10;
+
+/// What was made so far. Our descriptors are closed with it, when the process has its own descriptors and mappings.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    shmems: HashMap<ShmemId, File>,
+    ghosts: HashMap<GhostId, File>,
+    /// Seals that would keep the process from getting the mappings that it had.
+    late_seals: Vec<(ShmemId, u32)>,
+}
+
+impl Builder<'_> {
+    /// The path by which the process opens memory object `id`, which is made and filled the first time.
+    pub(crate) fn shmem_link(&mut self, image: &Image, id: ShmemId) -> RestoreResult<Vec<u8>> {
+        if !self.contents.shmems.contains_key(&id) {
+            let shmem = record(image, |shmem: &ShmemV1| shmem.id == id, "memory object")?;
+            let file = match &shmem.memfd_name {
+                Some(name) => make_memfd(name)?,
+                None => self.make_anonymous(shmem.size)?,
+            };
+            fill(image, &file, Space::Shmem(id), shmem.size)?;
+            if shmem.memfd_name.is_some() {
+                set_owner(&file, shmem.owner, shmem.mode)?;
+                let late = shmem.seals & (F_SEAL_SEAL | F_SEAL_FUTURE_WRITE);
+                add_seals(&file, shmem.seals & !late)?;
+                self.contents.late_seals.push((id, late));
+            }
+            self.contents.shmems.insert(id, file);
+        }
+        Ok(link(&self.contents.shmems[&id]))
+    }
+
+    /// The path by which the process opens the unlinked file `id`, which is made and filled the first time.
+    pub(crate) fn ghost_link(&mut self, image: &Image, id: GhostId) -> RestoreResult<Vec<u8>> {
+        if !self.contents.ghosts.contains_key(&id) {
+            let ghost = record(image, |ghost: &GhostV1| ghost.id == id, "unlinked file")?;
+            let file = make_ghost(&ghost)?;
+            fill(image, &file, Space::Ghost(id), ghost.size)?;
+            set_owner(&file, ghost.owner, ghost.mode)?;
+            // A file that is open for writing cannot be run.
+            let path = own_fd(&file);
+            let file = File::open(&path).map_err(|error| SysError::new("open", path, error))?;
+            self.contents.ghosts.insert(id, file);
+        }
+        Ok(link(&self.contents.ghosts[&id]))
+    }
+
+    /// Adds the seals that had to wait for mappings and descriptors.
+    pub(crate) fn finish_seals(&mut self) -> RestoreResult<()> {
+        for (id, seals) in std::mem::take(&mut self.contents.late_seals) {
+            add_seals(&self.contents.shmems[&id], seals)?;
+        }
+        Ok(())
+    }
+
+    /// Shared anonymous memory: only mmap(2) makes it, and only the process itself can.
+    fn make_anonymous(&mut self, size: u64) -> RestoreResult<File> {
+        let pid = self.remote.pid();
+        let len = size.next_multiple_of(PAGE);
+        let prot = (libc::PROT_READ | libc::PROT_WRITE).unsigned_abs();
+        let flags = (libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE).unsigned_abs();
+        let args = [0, len, u64::from(prot), u64::from(flags), u64::MAX, 0];
+        let at = self.call("mmap", &"shared anonymous memory", libc::SYS_mmap, &args)?;
+        let path = format!("/proc/{pid}/map_files/{at:x}-{:x}", at + len);
+        let file = OpenOptions::new().read(true).write(true).open(&path);
+        self.call("munmap", &"shared anonymous memory", libc::SYS_munmap, &[at, len])?;
+        match file {
+            Ok(file) => Ok(file),
+            // Without CAP_CHECKPOINT_RESTORE it becomes a memfd: the program cannot tell.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => make_memfd(b"shared"),
+            Err(error) => Err(SysError::new("open", path, error).into()),
+        }
+    }
+}
+
+fn record<T: ckpt_image::record::Record>(
+    image: &Image,
+    wanted: impl Fn(&T) -> bool,
+    what: &str,
+) -> RestoreResult<T> {
+    let missing =
+        || RestoreError::Inconsistent { what: format!("a {what} that is referred to is not in it") };
+    image.records::<T>()?.into_iter().find(wanted).ok_or_else(missing)
+}
+
+fn own_fd(file: &File) -> String {
+    format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd())
+}
+
+fn link(file: &File) -> Vec<u8> {
+    own_fd(file).into_bytes()
+}
+
+fn make_memfd(name: &[u8]) -> RestoreResult<File> {
+    let object = || format!("memfd {}", String::from_utf8_lossy(name));
+    let c_name = CString::new(name).map_err(|_| RestoreError::Inconsistent { what: object() })?;
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let fd = memfd_create(c_name.as_c_str(), flags)
+        .map_err(|errno| SysError::new("memfd_create", object(), errno))?;
+    Ok(fd.into())
+}
+
+/// A file that has the name of the old one for a moment; if another has that name now, or the directory is gone, one without any name.
+fn make_ghost(ghost: &GhostV1) -> RestoreResult<File> {
+    let path = Path::new(OsStr::from_bytes(&ghost.path));
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    if let Ok(file) = options.clone().create_new(true).open(path) {
+        std::fs::remove_file(path)
+            .map_err(|error| SysError::new("unlink", path.display().to_string(), error))?;
+        return Ok(file);
+    }
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    if let Ok(file) = options.clone().custom_flags(libc::O_TMPFILE).open(directory) {
+        return Ok(file);
+    }
+    tracing::warn!(path = %path.display(), "the unlinked file cannot be made again in its directory: it becomes memory");
+    let name = path.file_name().map_or(&b"file"[..], OsStr::as_bytes);
+    make_memfd(&name[..name.len().min(200)])
+}
+
+fn fill(image: &Image, file: &File, space: Space, size: u64) -> RestoreResult<()> {
+    let error = |error| RestoreError::from(SysError::new("write", own_fd(file), error));
+    file.set_len(size).map_err(error)?;
+    image.for_each_run::<RestoreError>(space, 0..size.div_ceil(PAGE), &mut |page, bytes| {
+        // The last page may be cut short by the end.
+        let start = page * PAGE;
+        let len = usize::try_from(size.saturating_sub(start)).unwrap_or(usize::MAX).min(bytes.len());
+        file.write_all_at(&bytes[..len], start).map_err(error)
+    })
+}
+
+fn set_owner(file: &File, owner: (u32, u32), mode: u32) -> RestoreResult<()> {
+    if let Err(error) = std::os::unix::fs::fchown(file, Some(owner.0), Some(owner.1)) {
+        tracing::warn!(?owner, %error, "an unnamed file keeps our owner");
+    }
+    file.set_permissions(Permissions::from_mode(mode & 0o7777))
+        .map_err(|error| SysError::new("fchmod", own_fd(file), error).into())
+}
+
+fn add_seals(file: &File, seals: u32) -> RestoreResult<()> {
+    // SAFETY: no pointers.
+    if seals != 0 && unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } == -1 {
+        return Err(SysError::last("fcntl(F_ADD_SEALS)", own_fd(file)).into());
+    }
+    Ok(())
+}
