@@ -6,6 +6,7 @@
 //! Architecture invariant: nothing here knows what a checkpoint is.
 pub mod addr;
 pub mod arch;
+pub mod descriptor;
 pub mod error;
 pub mod inject;
 pub mod memory;
@@ -15,8 +16,10 @@ pub mod proc;
 pub mod ptrace;
 pub mod raw;
 pub mod sched;
+pub mod socket;
 pub mod spawn;
 pub mod uffd;
+pub mod unix_diag;
 
 pub use addr::{CodeAddr, RemoteAddr};
 pub use error::{SysError, SysResult};

@@ -1,0 +1,183 @@
+//! What the kernel tells of AF_UNIX sockets (sock_diag(7), unix_diag): who is connected to whom.
+use crate::error::{SysError, SysResult};
+use crate::socket;
+use nix::errno::Errno;
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+const NETLINK_SOCK_DIAG: i32 = 4;
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_DUMP: u16 = 0x300;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+/// UDIAG_SHOW_VFS, PEER, ICONS, RQLEN.
+const SHOW: u32 = 2 | 4 | 8 | 16;
+const UNIX_DIAG_VFS: u16 = 1;
+const UNIX_DIAG_PEER: u16 = 2;
+const UNIX_DIAG_ICONS: u16 = 3;
+const UNIX_DIAG_RQLEN: u16 = 4;
+const UNIX_DIAG_SHUTDOWN: u16 = 6;
+/// Bytes of `struct nlmsghdr` and `struct unix_diag_msg`.
+const HEADER: usize = 16;
+const BODY: usize = 16;
+/// A dump comes in messages of at most 32 KiB.
+const ANSWER_MAX: usize = 64 << 10;
+const TCP_LISTEN: u8 = 10;
+
+/// One AF_UNIX socket.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnixSocket {
+    /// Inode.
+    pub inode: u64,
+    /// It listens.
+    pub listening: bool,
+    /// Device and inode of the file that it is bound to.
+    pub file: Option<(u64, u64)>,
+    /// Inode of its peer; 0 when the peer has no descriptor: closed, or not accepted yet.
+    pub peer: Option<u64>,
+    /// Of a listener: inodes of the sockets whose connections wait to be accepted.
+    pub waiting: Vec<u64>,
+    /// Bytes (stream) or connections (listener) that wait.
+    pub receive_queue: u32,
+    /// Of a listener: the backlog.
+    pub send_queue: u32,
+    /// SHUT_* that were done: bit 0 reading, bit 1 writing.
+    pub shutdown: u8,
+}
+
+/// All AF_UNIX sockets of the network namespace of process `pid`, by inode.
+pub fn sockets_of(pid: i32) -> SysResult<HashMap<u64, UnixSocket>> {
+    let path = format!("/proc/{pid}/ns/net");
+    let failed = |error| SysError::new("open", path.clone(), error);
+    let theirs = File::open(&path).map_err(failed)?;
+    let identity = |name: &str| std::fs::read_link(name).ok();
+    if identity(&path) == identity("/proc/thread-self/ns/net") {
+        return dump(&diag_socket()?);
+    }
+    // A socket belongs to the namespace that it is made in; only a thread of its own may change over.
+    let made = std::thread::spawn(move || {
+        nix::sched::setns(theirs.as_fd(), nix::sched::CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| SysError::new("setns", path, errno))?;
+        diag_socket()
+    });
+    let socket = made.join().unwrap_or_else(|_| Err(SysError::new("setns", "thread", Errno::EINVAL)))?;
+    dump(&socket)
+}
+
+fn diag_socket() -> SysResult<OwnedFd> {
+    socket::new(libc::AF_NETLINK, libc::SOCK_RAW, NETLINK_SOCK_DIAG)
+}
+
+fn dump(socket: &OwnedFd) -> SysResult<HashMap<u64, UnixSocket>> {
+    let mut request = Vec::with_capacity(40);
+    request.extend(40_u32.to_ne_bytes());
+    request.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    request.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+    request.extend([0; 8]);
+    // struct unix_diag_req: family, protocol, pad, states, inode, show, cookie.
+    request.extend([1, 0, 0, 0]);
+    request.extend(u32::MAX.to_ne_bytes());
+    request.extend(0_u32.to_ne_bytes());
+    request.extend(SHOW.to_ne_bytes());
+    request.extend([0; 8]);
+    socket::send(socket.as_fd(), &request, &socket::Attached::default())?;
+    let mut found = HashMap::new();
+    while let Some(answer) = socket::receive(socket.as_fd(), ANSWER_MAX, 0)? {
+        if read_answer(&answer.data, &mut found)? {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn length_at(bytes: &[u8], at: usize) -> Option<usize> {
+    usize::try_from(u32_at(bytes, at)?).ok()
+}
+
+/// Reads one datagram of the dump; whether it was the last.
+fn read_answer(mut bytes: &[u8], found: &mut HashMap<u64, UnixSocket>) -> SysResult<bool> {
+    while let (Some(len), Some(kind)) = (length_at(bytes, 0), u16_at(bytes, 4)) {
+        let message = bytes.get(HEADER..len).unwrap_or_default();
+        match kind {
+            NLMSG_DONE => return Ok(true),
+            NLMSG_ERROR => {
+                let errno = u32_at(message, 0).map_or(0, u32::cast_signed).wrapping_neg();
+                return Err(SysError::new("unix_diag", "AF_UNIX sockets", Errno::from_raw(errno)));
+            }
+            SOCK_DIAG_BY_FAMILY => {
+                if let Some(socket) = parse(message) {
+                    found.insert(socket.inode, socket);
+                }
+            }
+            _ => {}
+        }
+        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(false)
+}
+
+fn parse(message: &[u8]) -> Option<UnixSocket> {
+    let mut socket = UnixSocket {
+        inode: u64::from(u32_at(message, 4)?),
+        listening: *message.get(2)? == TCP_LISTEN,
+        ..UnixSocket::default()
+    };
+    let mut rest = message.get(BODY..)?;
+    while let (Some(len), Some(kind)) = (u16_at(rest, 0).map(usize::from), u16_at(rest, 2)) {
+        let value = rest.get(4..len)?;
+        match kind {
+            UNIX_DIAG_VFS => {
+                socket.file = Some((u64::from(u32_at(value, 4)?), u64::from(u32_at(value, 0)?)));
+            }
+            UNIX_DIAG_PEER => socket.peer = Some(u64::from(u32_at(value, 0)?)),
+            UNIX_DIAG_ICONS => {
+                let inodes = value.chunks_exact(4).filter_map(|word| word.try_into().ok());
+                socket.waiting = inodes.map(|word| u64::from(u32::from_ne_bytes(word))).collect();
+            }
+            UNIX_DIAG_RQLEN => (socket.receive_queue, socket.send_queue) = (u32_at(value, 0)?, u32_at(value, 4)?),
+            UNIX_DIAG_SHUTDOWN => socket.shutdown = *value.first()?,
+            _ => {}
+        }
+        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Some(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    fn inode(socket: &impl std::os::fd::AsRawFd) -> u64 {
+        std::fs::metadata(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap().ino()
+    }
+
+    #[test]
+    fn pairs_and_waiting_connections_are_told() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let (a, b) = UnixStream::pair().unwrap();
+        let path = std::env::temp_dir().join(format!("ckpt-unix-diag-{pid}"));
+        let listener = UnixListener::bind(&path).unwrap();
+        let client = UnixStream::connect(&path).unwrap();
+        let found = sockets_of(pid).unwrap();
+        assert_eq!(found[&inode(&a)].peer, Some(inode(&b)));
+        assert_eq!(found[&inode(&b)].peer, Some(inode(&a)));
+        let listening = &found[&inode(&listener)];
+        assert!(listening.listening && listening.send_queue > 0);
+        assert_eq!(listening.waiting, [inode(&client)]);
+        assert_eq!(listening.file.unwrap().1, std::fs::metadata(&path).unwrap().ino());
+        assert_eq!(found[&inode(&client)].peer, Some(0));
+        std::fs::remove_file(path).unwrap();
+    }
+}
