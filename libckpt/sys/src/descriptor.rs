@@ -159,3 +159,40 @@ pub fn open(path: &[u8], flags: i32, mode: u32) -> Result<OwnedFd, Errno> {
     // SAFETY: the kernel has just returned this descriptor to us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+/// Our soft limit of open descriptors, raised to the hard one while this lives.
+#[derive(Debug)]
+pub struct RaisedLimit {
+    before: Option<libc::rlimit>,
+}
+
+impl RaisedLimit {
+    /// Raises it.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: `before` is an rlimit.
+        if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut before) } != 0 {
+            return Self { before: None };
+        }
+        let raised = libc::rlimit { rlim_cur: before.rlim_max, ..before };
+        // SAFETY: `raised` is an rlimit.
+        let done = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0;
+        Self { before: done.then_some(before) }
+    }
+}
+
+impl Default for RaisedLimit {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for RaisedLimit {
+    fn drop(&mut self) {
+        if let Some(before) = self.before {
+            // SAFETY: `before` is an rlimit.
+            unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const before) };
+        }
+    }
+}

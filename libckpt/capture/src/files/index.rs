@@ -1,0 +1,243 @@
+//! The open file descriptions of a job: each once, whatever number of descriptors and messages refer to it.
+use super::fdinfo::FdInfo;
+use crate::error::{CaptureError, CaptureResult};
+use ckpt_image::record::OpenFileId;
+use ckpt_sys::{SysError, pidfd, proc};
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::rc::Rc;
+
+/// A descriptor of a process, as kcmp(2) takes it: process and number.
+pub(crate) type Place = (i32, i32);
+
+/// An open file description.
+#[derive(Debug)]
+pub(crate) struct FoundFile {
+    /// Its id.
+    pub(crate) id: OpenFileId,
+    /// A descriptor of it: of the job, or of our own when it was found in a message.
+    pub(crate) place: Place,
+    /// What the link in /proc says.
+    pub(crate) link: Vec<u8>,
+    /// What fdinfo says.
+    pub(crate) info: FdInfo,
+    /// Its inode.
+    pub(crate) meta: Metadata,
+    /// Our duplicate. What is done to it is done to the job's.
+    dup: File,
+}
+
+impl FoundFile {
+    /// Our duplicate. What is done to it is done to the job's.
+    pub(crate) fn dup(&self) -> BorrowedFd<'_> {
+        self.dup.as_fd()
+    }
+
+    /// The path in the link, without ` (deleted)` if the file has no name any more.
+    pub(crate) fn path(&self) -> &[u8] {
+        self.link.strip_suffix(b" (deleted)").unwrap_or(&self.link)
+    }
+}
+
+/// All descriptions found so far. Ids are given in the order of finding.
+#[derive(Debug, Default)]
+pub(crate) struct FileIndex {
+    files: Vec<Rc<FoundFile>>,
+    /// Numbers in a task's table, by description.
+    held_at: Vec<Vec<i32>>,
+    /// By link, in the order of kcmp(2): indices of `files`. Descriptions of one file alone are compared.
+    by_link: HashMap<Vec<u8>, Vec<usize>>,
+}
+
+impl FileIndex {
+    /// Adds descriptor `fd` of process `pid`; the id of its description and whether it is close-on-exec.
+    pub(crate) fn add_descriptor(
+        &mut self,
+        pid: i32,
+        process: BorrowedFd<'_>,
+        fd: i32,
+    ) -> CaptureResult<(OpenFileId, bool)> {
+        let link = read_link(pid, fd)?;
+        let info = read_info(pid, fd)?;
+        let cloexec = info.cloexec();
+        let at = match self.search((pid, fd), &link)? {
+            Ok(at) => at,
+            Err(slot) => {
+                let dup = pidfd::getfd(process, fd)?;
+                self.insert((pid, fd), link, info, dup, slot)?
+            }
+        };
+        self.held_at[at].push(fd);
+        Ok((self.files[at].id, cloexec))
+    }
+
+    /// Adds a description that was found in a message; its id.
+    pub(crate) fn add_in_flight(&mut self, dup: OwnedFd) -> CaptureResult<OpenFileId> {
+        let pid = std::process::id().cast_signed();
+        let fd = dup.as_raw_fd();
+        let link = read_link(pid, fd)?;
+        let at = match self.search((pid, fd), &link)? {
+            Ok(at) => at,
+            Err(slot) => self.insert((pid, fd), link, read_info(pid, fd)?, dup, slot)?,
+        };
+        Ok(self.files[at].id)
+    }
+
+    /// Where a description is, or belongs, among those with the same link.
+    fn search(&self, place: Place, link: &[u8]) -> CaptureResult<Result<usize, usize>> {
+        let Some(same) = self.by_link.get(link) else { return Ok(Err(0)) };
+        let found = binary_search(same.len(), |at| {
+            let known = self.files[same[at]].place;
+            Ok(pidfd::compare_files(known, place)?)
+        })?;
+        Ok(found.map(|at| same[at]))
+    }
+
+    fn insert(
+        &mut self,
+        place: Place,
+        link: Vec<u8>,
+        info: FdInfo,
+        dup: OwnedFd,
+        slot: usize,
+    ) -> CaptureResult<usize> {
+        let at = self.files.len();
+        let id = OpenFileId(u32::try_from(at).unwrap_or(u32::MAX));
+        let dup = File::from(dup);
+        let meta = dup.metadata().map_err(|error| SysError::new("fstat", show(&link), error))?;
+        self.by_link.entry(link.clone()).or_default().insert(slot, at);
+        self.files.push(Rc::new(FoundFile { id, place, link, info, meta, dup }));
+        self.held_at.push(Vec::new());
+        Ok(at)
+    }
+
+    /// All descriptions, by rising id.
+    pub(crate) fn files(&self) -> &[Rc<FoundFile>] {
+        &self.files
+    }
+
+    /// The descriptions with this link, in no particular order.
+    pub(crate) fn with_link<'a>(&'a self, link: &[u8]) -> impl Iterator<Item = &'a Rc<FoundFile>> {
+        self.by_link.get(link).into_iter().flatten().map(|at| &self.files[*at])
+    }
+
+    /// The socket with this inode.
+    pub(crate) fn socket(&self, inode: u64) -> Option<&Rc<FoundFile>> {
+        self.with_link(format!("socket:[{inode}]").as_bytes()).next()
+    }
+
+    /// The numbers that a description has in the table.
+    pub(crate) fn numbers(&self, file: &FoundFile) -> &[i32] {
+        usize::try_from(file.id.0).ok().and_then(|at| self.held_at.get(at)).map_or(&[], Vec::as_slice)
+    }
+
+    /// What a message calls it: `fd 7 (anon_inode:[io_uring])`.
+    pub(crate) fn name(&self, file: &FoundFile) -> String {
+        match self.numbers(file).first() {
+            Some(fd) => format!("fd {fd} ({})", show(&file.link)),
+            None => format!("a descriptor under way in a socket ({})", show(&file.link)),
+        }
+    }
+
+    /// The description that slot `offset` of number `target` in an epoll set watches.
+    pub(crate) fn epoll_target(
+        &self,
+        epoll: Place,
+        target: i32,
+        offset: u32,
+    ) -> CaptureResult<Option<OpenFileId>> {
+        let held = self.held_at.iter().position(|numbers| numbers.contains(&target));
+        let is = |file: &FoundFile| -> CaptureResult<bool> {
+            Ok(pidfd::compare_epoll_target(file.place, epoll, target, offset)? == Ordering::Equal)
+        };
+        if let Some(file) = held.map(|at| &self.files[at])
+            && is(file)?
+        {
+            return Ok(Some(file.id));
+        }
+        for file in &self.files {
+            if is(file)? {
+                return Ok(Some(file.id));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn binary_search(
+    len: usize,
+    mut compare: impl FnMut(usize) -> CaptureResult<Ordering>,
+) -> CaptureResult<Result<usize, usize>> {
+    let (mut low, mut high) = (0, len);
+    while low < high {
+        let middle = low.midpoint(high);
+        match compare(middle)? {
+            Ordering::Equal => return Ok(Ok(middle)),
+            Ordering::Less => low = middle + 1,
+            Ordering::Greater => high = middle,
+        }
+    }
+    Ok(Err(low))
+}
+
+/// Bytes as a message shows them.
+pub(crate) fn show(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The numbers of the descriptors of process `pid`, rising.
+pub(crate) fn list(pid: i32) -> CaptureResult<Vec<i32>> {
+    let path = format!("/proc/{pid}/fd");
+    let failed = |error| CaptureError::from(SysError::new("readdir", path.clone(), error));
+    let mut fds = Vec::new();
+    for entry in std::fs::read_dir(&path).map_err(failed)? {
+        fds.extend(entry.map_err(failed)?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
+    fds.sort_unstable();
+    Ok(fds)
+}
+
+fn read_link(pid: i32, fd: i32) -> CaptureResult<Vec<u8>> {
+    Ok(proc::read_link(pid, &format!("fd/{fd}"))?.into_os_string().into_vec())
+}
+
+/// Reads fdinfo of descriptor `fd`.
+pub(crate) fn read_info(pid: i32, fd: i32) -> CaptureResult<FdInfo> {
+    let text = proc::read_text(pid, &format!("fdinfo/{fd}"))?;
+    Ok(FdInfo::parse(&text).ok_or_else(|| proc::malformed("parse of fdinfo", pid))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_of_a_missing_entry_keeps_the_order() {
+        let numbers = [1, 3, 5, 7];
+        let search = |wanted: i32| binary_search(numbers.len(), |at| Ok(numbers[at].cmp(&wanted))).unwrap();
+        assert_eq!(search(5), Ok(2));
+        assert_eq!(search(0), Err(0));
+        assert_eq!(search(4), Err(2));
+        assert_eq!(search(8), Err(4));
+    }
+
+    #[test]
+    fn duplicates_are_one_description_and_other_opens_are_not() {
+        let pid = std::process::id().cast_signed();
+        let process = pidfd::open(pid).unwrap();
+        let first = File::open("/etc/passwd").unwrap();
+        let same = first.try_clone().unwrap();
+        let others: Vec<File> = (0..20).map(|_| File::open("/etc/passwd").unwrap()).collect();
+        let mut index = FileIndex::default();
+        let mut add = |file: &File| index.add_descriptor(pid, process.as_fd(), file.as_raw_fd()).unwrap().0;
+        let mut ids: Vec<OpenFileId> = others.iter().map(&mut add).collect();
+        ids.push(add(&first));
+        assert_eq!(add(&same), add(&first));
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 21);
+    }
+}

@@ -1,0 +1,167 @@
+//! Descriptors: the table of a process and the open file descriptions behind it, read from outside.
+//!
+//! A duplicate of each description is brought here by pidfd_getfd(2). It shares its state with the job's, so it is only looked at, never
+//! read, moved or set. The one exception is SO_PEEK_OFF of a socket with a queue of several messages, which is put back at once.
+mod anon;
+mod device;
+mod epoll;
+mod eventfd;
+mod fdinfo;
+mod fifo;
+mod index;
+mod inotify;
+mod locks;
+mod memfd;
+mod path;
+mod pipe;
+mod signalfd;
+mod socket;
+mod stdio;
+mod timerfd;
+
+use crate::error::{CaptureError, CaptureResult};
+use crate::objects::Objects;
+use crate::process::Process;
+use ckpt_image::record::{DatagramV1, FdTableId, FdTableV1, FdV1, FileKindV1, OpenFileId, OpenFileV1};
+use ckpt_sys::descriptor::{self, RaisedLimit};
+use ckpt_sys::pidfd;
+use ckpt_sys::unix_diag::{self, UnixSocket};
+use fdinfo::FdInfo;
+use index::{FileIndex, FoundFile};
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::rc::Rc;
+
+/// What the files of this module share while the descriptions of a job are saved.
+struct Context<'a> {
+    /// The process whose table it is.
+    pid: i32,
+    /// All descriptions.
+    index: &'a FileIndex,
+    /// Contents go here; None: only look whether it can be saved.
+    objects: Option<&'a mut Objects>,
+    /// AF_UNIX sockets of this machine, by inode; empty when the job has none.
+    unix: HashMap<u64, UnixSocket>,
+    /// What waits in the queues of the job's AF_UNIX sockets.
+    queues: HashMap<OpenFileId, Vec<DatagramV1>>,
+}
+
+impl Context<'_> {
+    /// `file` cannot be saved.
+    fn unsupported(&self, file: &FoundFile, reason: impl Into<String>, remedy: impl Into<String>) -> CaptureError {
+        CaptureError::unsupported(self.pid, self.index.name(file), reason, remedy)
+    }
+}
+
+type Describe = fn(&mut Context<'_>, &FoundFile) -> CaptureResult<FileKindV1>;
+
+/// Who saves a description, by its link and the type of its inode.
+fn describer(file: &FoundFile) -> Describe {
+    if file.link.starts_with(b"anon_inode:") {
+        return anon::describer(&file.link);
+    }
+    if file.info.flags & libc::O_PATH.unsigned_abs() != 0 {
+        return path::describe;
+    }
+    match file.meta.mode() & libc::S_IFMT {
+        libc::S_IFIFO if file.link.starts_with(b"pipe:[") => pipe::describe,
+        libc::S_IFIFO => fifo::describe,
+        libc::S_IFSOCK => socket::describe,
+        libc::S_IFCHR => device::describe,
+        libc::S_IFREG if file.link.starts_with(b"/memfd:") && file.meta.nlink() == 0 => memfd::describe,
+        libc::S_IFREG | libc::S_IFDIR if file.link.starts_with(b"/") => path::describe,
+        _ => anon::unknown,
+    }
+}
+
+/// Saves the descriptors of a process whose threads are all stopped.
+pub(crate) fn capture_files(process: &Process, objects: &mut Objects) -> CaptureResult<FdTableV1> {
+    let _limit = RaisedLimit::new();
+    let mut index = FileIndex::default();
+    let table = collect(process.pid, process.pidfd.as_fd(), &mut index)?;
+    let (unix, queues) = look_at_unix_sockets(&mut index, true)?;
+    let mut described = Vec::with_capacity(index.files().len());
+    let mut context = Context { pid: process.pid, index: &index, objects: Some(objects), unix, queues };
+    for file in index.files() {
+        described.push(describe(&mut context, file)?);
+    }
+    objects.open_files.append(&mut described);
+    Ok(table)
+}
+
+/// What of process `pid`, which runs on all the while, cannot be saved.
+pub(crate) fn check(pid: i32) -> Vec<CaptureError> {
+    let _limit = RaisedLimit::new();
+    let mut index = FileIndex::default();
+    let looked = pidfd::open(pid)
+        .map_err(CaptureError::from)
+        .and_then(|process| collect(pid, process.as_fd(), &mut index))
+        .and_then(|_| look_at_unix_sockets(&mut index, false));
+    let (unix, queues) = match looked {
+        Ok(looked) => looked,
+        Err(error) => return vec![error],
+    };
+    let mut context = Context { pid, index: &index, objects: None, unix, queues };
+    let files: Vec<Rc<FoundFile>> = index.files().to_vec();
+    files.iter().filter_map(|file| describe(&mut context, file).err()).collect()
+}
+
+fn collect(pid: i32, process: BorrowedFd<'_>, index: &mut FileIndex) -> CaptureResult<FdTableV1> {
+    let mut fds = Vec::new();
+    for fd in index::list(pid)? {
+        match index.add_descriptor(pid, process, fd) {
+            Ok((file, cloexec)) => fds.push(FdV1 { fd, cloexec, file }),
+            // Closed since it was listed: only in a process that runs.
+            Err(CaptureError::Sys(error)) if error.is_gone() || error.errno() == Some(nix::errno::Errno::EBADF) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(FdTableV1 { id: FdTableId(0), fds })
+}
+
+type UnixState = (HashMap<u64, UnixSocket>, HashMap<OpenFileId, Vec<DatagramV1>>);
+
+/// Peeks into the queues of all AF_UNIX sockets; descriptors in them, and in the queues of sockets among these, join the index.
+fn look_at_unix_sockets(index: &mut FileIndex, peek: bool) -> CaptureResult<UnixState> {
+    let mut queues = HashMap::new();
+    let mut at = 0;
+    let mut any = false;
+    while let Some(file) = index.files().get(at).cloned() {
+        at += 1;
+        if !socket::is_unix(&file)? {
+            continue;
+        }
+        any = true;
+        if peek {
+            let queue = socket::unix::peek_queue(index, &file)?;
+            queues.insert(file.id, queue);
+        }
+    }
+    let unix = if any { unix_diag::sockets()? } else { HashMap::new() };
+    Ok((unix, queues))
+}
+
+fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureResult<OpenFileV1> {
+    let kind = describer(file)(context, file)?;
+    let (owner, owner_signal) = owner(file)?;
+    Ok(OpenFileV1 {
+        id: file.id,
+        flags: file.info.status_flags(),
+        position: file.info.position,
+        owner,
+        owner_signal,
+        locks: locks::capture_locks(context, file)?,
+        kind,
+    })
+}
+
+/// Who gets the signals of O_ASYNC, and which.
+fn owner(file: &FoundFile) -> CaptureResult<((u32, i32), i32)> {
+    if file.info.flags & libc::O_PATH.unsigned_abs() != 0 {
+        return Ok(((0, 0), 0));
+    }
+    let owner = descriptor::owner(file.dup())?;
+    let kind = if owner.id == 0 { 0 } else { owner.kind.unsigned_abs() + 1 };
+    Ok(((kind, owner.id), descriptor::owner_signal(file.dup())?))
+}

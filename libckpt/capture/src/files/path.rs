@@ -1,0 +1,65 @@
+//! Regular files, directories and O_PATH handles: opened again by name; and regular files that have none any more.
+use super::index::show;
+use super::{Context, FoundFile};
+use crate::content;
+use crate::error::CaptureResult;
+use ckpt_image::record::{FileIdent, FileKindV1, GhostId};
+use std::ffi::OsStr;
+use std::fs::Metadata;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+
+/// Saves a regular file, a directory or an O_PATH handle.
+pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureResult<FileKindV1> {
+    let ident = ident(&file.meta);
+    let is_file = file.meta.mode() & libc::S_IFMT == libc::S_IFREG;
+    if file.meta.nlink() > 0 || !is_file {
+        check_name(context, file)?;
+        return Ok(FileKindV1::Path { path: file.link.clone(), ident, ghost: None });
+    }
+    let path = file.path().to_vec();
+    let ghost = match &mut context.objects {
+        None => GhostId(0),
+        Some(objects) => {
+            // A description of our own: to look for holes moves the position.
+            let own = content::open_link(file.place.0, &format!("fd/{}", file.place.1))?;
+            content::ghost(objects, &own, &path)?
+        }
+    };
+    Ok(FileKindV1::Path { path, ident, ghost: Some(ghost) })
+}
+
+/// Refuses a file that its own path does not lead to.
+pub(super) fn check_name(context: &Context<'_>, file: &FoundFile) -> CaptureResult<()> {
+    let found = std::fs::symlink_metadata(OsStr::from_bytes(&file.link));
+    let same = found.as_ref().is_ok_and(|found| {
+        (found.dev(), found.ino()) == (file.meta.dev(), file.meta.ino())
+            // A file system that gives each look another inode number.
+            || found.mode() == file.meta.mode() && found.rdev() == file.meta.rdev() && is_pseudo(&file.link)
+    });
+    if same {
+        return Ok(());
+    }
+    let reason = if file.link.ends_with(b" (deleted)") {
+        "its name was removed, and under what other name it can be found the kernel does not tell".to_owned()
+    } else {
+        format!("{} is not the same file any more", show(&file.link))
+    };
+    Err(context.unsupported(file, reason, "Close it before saving, or give it its name back"))
+}
+
+/// Files of /proc and /sys have no identity beyond their names.
+fn is_pseudo(path: &[u8]) -> bool {
+    path.starts_with(b"/proc/") || path.starts_with(b"/sys/")
+}
+
+/// What tells whether a file is still the same.
+pub(crate) fn ident(meta: &Metadata) -> FileIdent {
+    FileIdent {
+        dev: meta.dev(),
+        ino: meta.ino(),
+        size: meta.size(),
+        mtime_ns: meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec()),
+        mode: meta.mode(),
+    }
+}

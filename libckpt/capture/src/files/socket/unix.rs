@@ -1,0 +1,222 @@
+//! AF_UNIX sockets.
+use super::{check_filter, options};
+use crate::error::{CaptureError, CaptureResult};
+use crate::files::index::{FileIndex, show};
+use crate::files::{Context, FoundFile, path, stdio};
+use ckpt_image::record::{DatagramV1, FileKindV1, SocketFileV1, SocketStateV1, SocketV1};
+use ckpt_sys::unix_diag::UnixSocket;
+use ckpt_sys::{SysError, descriptor, proc, socket};
+use nix::errno::Errno;
+use std::ffi::OsStr;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+
+/// Longest message that is saved, bytes.
+const MESSAGE_MAX: usize = 16 << 20;
+/// Room for a message at first.
+const MESSAGE_ROOM: usize = 256 << 10;
+/// Bit of `shutdown`: reading.
+const SHUT_READ: u8 = 1;
+
+/// Saves an AF_UNIX socket.
+pub(super) fn describe(
+    context: &mut Context<'_>,
+    file: &FoundFile,
+    mut record: SocketV1,
+) -> CaptureResult<FileKindV1> {
+    check_filter(context, file)?;
+    let Some(diag) = context.unix.get(&record.inode).cloned() else {
+        return Err(context.unsupported(file, "the kernel does not tell of it (unix_diag)", "Load the module unix_diag"));
+    };
+    let state = match diag.peer {
+        _ if diag.listening => Some(SocketStateV1::Listening { backlog: diag.send_queue }),
+        None => Some(SocketStateV1::Unconnected),
+        Some(0) => Some(state_without_peer(context, file, &record)?),
+        Some(peer) => state_with_peer(context, file, &record, peer)?,
+    };
+    let Some(state) = state else {
+        let peer = format!("socket:[{}]", diag.peer.unwrap_or(0));
+        let holder = stdio::other_holder(context, peer.as_bytes());
+        let reason = format!("it is connected to a socket outside the job{holder}");
+        return stdio::describe(context, file, &reason, "Close the connection before saving");
+    };
+    record.state = state;
+    record.local = socket::local_name(file.dup())?;
+    record.bound_file = bound_file(context.pid, &record.local, &diag);
+    record.options = options::read_options(file.dup(), &record)?;
+    record.shutdown = u32::from(diag.shutdown);
+    record.queue = context.queues.remove(&file.id).unwrap_or_default();
+    Ok(FileKindV1::Socket(Box::new(record)))
+}
+
+/// The state of a socket whose peer has no descriptor anywhere: not accepted yet, or closed.
+fn state_without_peer(
+    context: &Context<'_>,
+    file: &FoundFile,
+    record: &SocketV1,
+) -> CaptureResult<SocketStateV1> {
+    let waits = |listener: &&UnixSocket| listener.waiting.contains(&record.inode);
+    let Some(listener) = context.unix.values().find(waits) else {
+        return Ok(SocketStateV1::PeerClosed { reset: socket::ready(file.dup()) & libc::POLLERR != 0 });
+    };
+    if context.index.socket(listener.inode).is_none() {
+        return Err(context.unsupported(
+            file,
+            "it waits to be accepted by a process outside the job",
+            "Close the connection before saving",
+        ));
+    }
+    // What was sent already is in a socket that nobody has a descriptor of.
+    if descriptor::unsent_bytes(file.dup())? > 0 {
+        return Err(context.unsupported(
+            file,
+            "it has sent data over a connection that the job has not accepted yet",
+            "Try again: this state does not last",
+        ));
+    }
+    Ok(SocketStateV1::InBacklog { listener_inode: listener.inode })
+}
+
+/// The state of a socket with a living peer; None: the peer is outside the job and cannot be reached by name.
+fn state_with_peer(
+    context: &Context<'_>,
+    file: &FoundFile,
+    record: &SocketV1,
+    peer_inode: u64,
+) -> CaptureResult<Option<SocketStateV1>> {
+    let address = socket::peer_name(file.dup())?.unwrap_or_default();
+    let within = context.index.socket(peer_inode).is_some();
+    let mutual = context.unix.get(&peer_inode).is_some_and(|peer| peer.peer == Some(record.inode));
+    if within && mutual {
+        let creds = socket::option(file.dup(), libc::SOL_SOCKET, libc::SO_PEERCRED, 12)?.unwrap_or_default();
+        return Ok(Some(SocketStateV1::Connected { peer_inode, peer_creds: parse_creds(&creds) }));
+    }
+    let by_name = record.kind == libc::SOCK_DGRAM && !address.is_empty();
+    Ok(by_name.then_some(SocketStateV1::ConnectedTo { address }))
+}
+
+/// Reads `struct ucred`.
+fn parse_creds(bytes: &[u8]) -> (i32, u32, u32) {
+    let word = |at: usize| -> u32 {
+        bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map_or(0, u32::from_ne_bytes)
+    };
+    (word(0).cast_signed(), word(4), word(8))
+}
+
+/// The file that a socket is bound to, if it still is at its path.
+fn bound_file(pid: i32, local: &[u8], diag: &UnixSocket) -> Option<SocketFileV1> {
+    let (_, inode) = diag.file?;
+    let name = local.get(2..)?.split(|byte| *byte == 0).next().filter(|name| !name.is_empty())?;
+    let directory = match name.first() {
+        Some(b'/') => Vec::new(),
+        _ => proc::read_link(pid, "cwd").ok()?.into_os_string().into_vec(),
+    };
+    let path = if directory.is_empty() { name.to_vec() } else { [&directory, b"/".as_slice(), name].concat() };
+    let meta = std::fs::symlink_metadata(OsStr::from_bytes(&path)).ok()?;
+    let same = meta.ino() & u64::from(u32::MAX) == inode && meta.mode() & libc::S_IFMT == libc::S_IFSOCK;
+    same.then(|| SocketFileV1 { path, directory, ident: path::ident(&meta), owner: (meta.uid(), meta.gid()) })
+}
+
+/// What waits in the queue of a socket. Descriptors in it join the index.
+pub(in crate::files) fn peek_queue(index: &mut FileIndex, file: &FoundFile) -> CaptureResult<Vec<DatagramV1>> {
+    let fd = file.dup();
+    let int = |name| socket::int_option(fd, libc::SOL_SOCKET, name);
+    if int(libc::SO_ACCEPTCONN)? == Some(1) {
+        return Ok(Vec::new());
+    }
+    let kind = int(libc::SO_TYPE)?.unwrap_or(0);
+    let old_offset = int(libc::SO_PEEK_OFF)?.unwrap_or(-1);
+    let mut queue = Vec::new();
+    if kind == libc::SOCK_STREAM {
+        let total = usize::try_from(descriptor::readable_bytes(fd)?).unwrap_or(0);
+        if total == 0 {
+            return Ok(queue);
+        }
+        // A peek without offset begins at the head and ends at the first message with descriptors.
+        if old_offset < 0
+            && let Some(first) = peek(fd, total)?
+        {
+            push(index, &mut queue, first)?;
+        }
+        if bytes(&queue) < total {
+            let _guard = PeekOffset::set(fd, bytes(&queue), old_offset)?;
+            while bytes(&queue) < total
+                && let Some(message) = peek(fd, total - bytes(&queue))?
+            {
+                push(index, &mut queue, message)?;
+            }
+        }
+        return Ok(queue);
+    }
+    if socket::ready(fd) & libc::POLLIN == 0 {
+        return Ok(queue);
+    }
+    let ended = socket::ready(fd) & libc::POLLRDHUP != 0;
+    let mut room = MESSAGE_ROOM;
+    let mut guard = PeekOffset::set(fd, 0, old_offset)?;
+    while let Some(message) = peek(fd, room)? {
+        if message.truncated {
+            if room >= MESSAGE_MAX {
+                return Err(SysError::new("recvmsg", index.name(file), Errno::EMSGSIZE).into());
+            }
+            room = MESSAGE_MAX;
+            guard.seek(bytes(&queue))?;
+            continue;
+        }
+        // The end of a sequence of packets looks like an empty one.
+        if message.data.is_empty() && ended {
+            break;
+        }
+        push(index, &mut queue, message)?;
+    }
+    Ok(queue)
+}
+
+fn bytes(queue: &[DatagramV1]) -> usize {
+    queue.iter().map(|message| message.data.len()).sum()
+}
+
+fn peek(fd: BorrowedFd<'_>, room: usize) -> CaptureResult<Option<socket::Message>> {
+    match socket::receive(fd, room, libc::MSG_PEEK) {
+        Ok(message) => Ok(message),
+        Err(error) if matches!(error.errno(), Some(Errno::ENOTCONN | Errno::EINVAL)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn push(index: &mut FileIndex, queue: &mut Vec<DatagramV1>, message: socket::Message) -> CaptureResult<()> {
+    let mut files = Vec::with_capacity(message.files.len());
+    for dup in message.files {
+        files.push(index.add_in_flight(dup)?);
+    }
+    queue.push(DatagramV1 { data: message.data, from: message.from, files, creds: message.creds });
+    Ok(())
+}
+
+/// SO_PEEK_OFF of a socket of the job's, put back when this goes.
+struct PeekOffset<'a> {
+    fd: BorrowedFd<'a>,
+    before: i32,
+}
+
+impl<'a> PeekOffset<'a> {
+    fn set(fd: BorrowedFd<'a>, offset: usize, before: i32) -> CaptureResult<Self> {
+        let mut guard = Self { fd, before };
+        guard.seek(offset)?;
+        Ok(guard)
+    }
+
+    fn seek(&mut self, offset: usize) -> CaptureResult<()> {
+        let offset = i32::try_from(offset).unwrap_or(i32::MAX);
+        Ok(socket::set_int_option(self.fd, libc::SOL_SOCKET, libc::SO_PEEK_OFF, offset)?)
+    }
+}
+
+impl Drop for PeekOffset<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = socket::set_int_option(self.fd, libc::SOL_SOCKET, libc::SO_PEEK_OFF, self.before) {
+            tracing::error!(%error, "SO_PEEK_OFF of a socket could not be put back");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Objects whose other end is outside the job: fine at descriptors 0, 1 and 2, refused elsewhere.
+use super::index::show;
+use super::{Context, FoundFile, device};
+use crate::error::CaptureResult;
+use ckpt_image::record::FileKindV1;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+
+/// Saves `file` as the standard descriptor that it is or shares its object with; refuses it for `reason` if there is none.
+pub(super) fn describe(
+    context: &mut Context<'_>,
+    file: &FoundFile,
+    reason: &str,
+    remedy: &str,
+) -> CaptureResult<FileKindV1> {
+    match number(context, file) {
+        Some(number) => Ok(FileKindV1::Stdio { number, was: show(&file.link) }),
+        None => Err(context.unsupported(file, reason, remedy)),
+    }
+}
+
+fn number(context: &Context<'_>, file: &FoundFile) -> Option<u32> {
+    let lowest = |file: &FoundFile| {
+        let standard = context.index.numbers(file).iter().filter(|fd| (0..=2).contains(*fd)).min();
+        standard.and_then(|fd| u32::try_from(*fd).ok())
+    };
+    if let Some(number) = lowest(file) {
+        return Some(number);
+    }
+    let related = |other: &FoundFile| {
+        other.link == file.link || device::is_terminal(other) && device::is_terminal(file)
+    };
+    let candidates: Vec<(bool, u32)> = context
+        .index
+        .files()
+        .iter()
+        .filter(|other| related(other))
+        .filter_map(|other| Some((other.info.access() != file.info.access(), lowest(other)?)))
+        .collect();
+    candidates.into_iter().min().map(|(_, number)| number)
+}
+
+/// Who else has this object open, for messages: ` (pid 4711, name)`; or empty.
+pub(super) fn other_holder(context: &Context<'_>, link: &[u8]) -> String {
+    let own = std::process::id().cast_signed();
+    let Ok(processes) = fs::read_dir("/proc") else { return String::new() };
+    for process in processes.flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        if pid == context.pid || pid == own {
+            continue;
+        }
+        let Ok(fds) = fs::read_dir(process.path().join("fd")) else { continue };
+        let holds = |fd: fs::DirEntry| {
+            fs::read_link(fd.path()).is_ok_and(|target| target.as_os_str().as_bytes() == link)
+        };
+        if fds.flatten().any(holds) {
+            let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            return format!(" (pid {pid}, {})", name.trim());
+        }
+    }
+    String::new()
+}
