@@ -35,9 +35,11 @@ pub fn check(pid: i32) -> Vec<Finding> {
 
 fn finding(error: CaptureError) -> Finding {
     match error {
-        CaptureError::Unsupported { pid, object, reason, remedy } => {
-            Finding { ok: false, what: format!("pid {pid}: {object} cannot be saved: {reason}"), remedy: Some(remedy) }
-        }
+        CaptureError::Unsupported { pid, object, reason, remedy } => Finding {
+            ok: false,
+            what: format!("pid {pid}: {object} cannot be saved: {reason}"),
+            remedy: Some(remedy),
+        },
         error => Finding { ok: false, what: error.to_string(), remedy: None },
     }
 }

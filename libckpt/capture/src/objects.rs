@@ -1,6 +1,6 @@
 //! Objects that descriptors and mappings of a job share, found by identity while its records are made.
 use ckpt_image::page::Space;
-use ckpt_image::record::{GhostId, GhostV1, OpenFileId, OpenFileV1, ShmemId, ShmemV1};
+use ckpt_image::record::{GhostId, GhostV1, OpenFileV1, ShmemId, ShmemV1};
 use std::collections::HashMap;
 
 /// Bytes that were copied while the job was frozen, to be stored after it runs on.
@@ -45,10 +45,5 @@ impl Objects {
         let next = GhostId(u32::try_from(self.ghost_ids.len()).unwrap_or(u32::MAX));
         let id = *self.ghost_ids.entry(key).or_insert(next);
         (id, id == next)
-    }
-
-    /// A fresh id for an open file description.
-    pub(crate) fn next_open_file(&self) -> OpenFileId {
-        OpenFileId(u32::try_from(self.open_files.len()).unwrap_or(u32::MAX))
     }
 }

@@ -121,6 +121,32 @@ pub fn set_next_watch(fd: BorrowedFd<'_>, wd: i32) -> SysResult<()> {
     check("ioctl(INOTIFY_IOC_SETNEXTWD)", fd, outcome).map(drop)
 }
 
+/// A new inotify instance, close-on-exec.
+pub fn new_inotify() -> SysResult<OwnedFd> {
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::inotify_init1(libc::IN_CLOEXEC) };
+    if fd < 0 {
+        return Err(SysError::last("inotify_init1", "a new instance"));
+    }
+    // SAFETY: the kernel has just returned this descriptor to us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Adds a watch; its number.
+pub fn add_watch(inotify: BorrowedFd<'_>, path: &[u8], mask: u32) -> Result<i32, Errno> {
+    let path = CString::new(path).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: `path` is a C string.
+    let wd = unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), path.as_ptr(), mask) };
+    if wd < 0 { Err(Errno::last()) } else { Ok(wd) }
+}
+
+/// Removes a watch.
+pub fn remove_watch(inotify: BorrowedFd<'_>, wd: i32) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    let outcome = unsafe { libc::inotify_rm_watch(inotify.as_raw_fd(), wd) };
+    if outcome < 0 { Err(Errno::last()) } else { Ok(()) }
+}
+
 /// `struct file_handle` with room for the longest handle.
 #[repr(C)]
 struct Handle {
@@ -138,9 +164,7 @@ pub fn open_by_handle(mount: BorrowedFd<'_>, kind: i32, handle: &[u8]) -> SysRes
     room.copy_from_slice(handle);
     let flags = libc::O_PATH | libc::O_CLOEXEC;
     // SAFETY: `all` is laid out as the kernel's structure and says how long its handle is.
-    let fd = unsafe {
-        libc::syscall(libc::SYS_open_by_handle_at, mount.as_raw_fd(), &raw mut all, flags)
-    };
+    let fd = unsafe { libc::syscall(libc::SYS_open_by_handle_at, mount.as_raw_fd(), &raw mut all, flags) };
     match RawFd::try_from(fd) {
         // SAFETY: the kernel has just returned this descriptor to us.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),

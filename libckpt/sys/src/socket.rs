@@ -38,9 +38,8 @@ pub fn option(fd: BorrowedFd<'_>, level: i32, name: i32, max: usize) -> SysResul
     let mut value = vec![0_u8; max];
     let mut len = socklen(max);
     // SAFETY: `value` is valid for `len` bytes.
-    let outcome = unsafe {
-        libc::getsockopt(fd.as_raw_fd(), level, name, value.as_mut_ptr().cast(), &raw mut len)
-    };
+    let outcome =
+        unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, value.as_mut_ptr().cast(), &raw mut len) };
     if outcome == 0 {
         value.truncate(length(len));
         return Ok(Some(value));
@@ -64,7 +63,13 @@ pub fn has_filter(fd: BorrowedFd<'_>) -> bool {
     let mut blocks: libc::socklen_t = 0;
     // SAFETY: with a length of 0 the kernel only tells the number of blocks.
     let outcome = unsafe {
-        libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, SO_GET_FILTER, std::ptr::null_mut(), &raw mut blocks)
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_GET_FILTER,
+            std::ptr::null_mut(),
+            &raw mut blocks,
+        )
     };
     // EACCES: an eBPF program, which has no classic form.
     if outcome == 0 { blocks != 0 } else { Errno::last() == Errno::EACCES }
@@ -73,9 +78,8 @@ pub fn has_filter(fd: BorrowedFd<'_>) -> bool {
 /// Sets an option.
 pub fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> SysResult<()> {
     // SAFETY: `value` is valid for its length.
-    let outcome = unsafe {
-        libc::setsockopt(fd.as_raw_fd(), level, name, value.as_ptr().cast(), socklen(value.len()))
-    };
+    let outcome =
+        unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, value.as_ptr().cast(), socklen(value.len())) };
     if outcome == 0 {
         return Ok(());
     }
@@ -283,7 +287,8 @@ pub fn send(fd: BorrowedFd<'_>, data: &[u8], attached: &Attached<'_>) -> SysResu
         header.msg_controllen = used;
     }
     // SAFETY: every buffer of `header` is valid for its length; sendmsg only reads them.
-    let outcome = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+    let outcome =
+        unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
     usize::try_from(outcome).map_err(|_| SysError::last("sendmsg", object(fd)))
 }
 

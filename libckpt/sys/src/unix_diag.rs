@@ -125,7 +125,9 @@ fn parse(message: &[u8]) -> Option<UnixSocket> {
                 let inodes = value.chunks_exact(4).filter_map(|word| word.try_into().ok());
                 socket.waiting = inodes.map(|word| u64::from(u32::from_ne_bytes(word))).collect();
             }
-            UNIX_DIAG_RQLEN => (socket.receive_queue, socket.send_queue) = (u32_at(value, 0)?, u32_at(value, 4)?),
+            UNIX_DIAG_RQLEN => {
+                (socket.receive_queue, socket.send_queue) = (u32_at(value, 0)?, u32_at(value, 4)?)
+            }
             UNIX_DIAG_SHUTDOWN => socket.shutdown = *value.first()?,
             _ => {}
         }

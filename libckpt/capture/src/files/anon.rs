@@ -16,7 +16,11 @@ const SAVED: [(&[u8], Describe); 5] = [
 
 /// Kinds that cannot, by a part of the link: what it is, and what to do about it.
 const REFUSED: [(&str, &str, &str); 9] = [
-    ("io_uring", "io_uring instances cannot be saved yet", "Let the program use epoll (for libuv: UV_USE_IO_URING=0)"),
+    (
+        "io_uring",
+        "io_uring instances cannot be saved yet",
+        "Let the program use epoll (for libuv: UV_USE_IO_URING=0)",
+    ),
     ("userfaultfd", "userfaultfd instances cannot be saved yet", CLOSE_FIRST),
     ("perf_event", "performance counters cannot be saved", "End the profiler before saving"),
     ("bpf", "BPF objects cannot be saved yet", CLOSE_FIRST),
@@ -36,7 +40,9 @@ pub(super) fn describer(link: &[u8]) -> Describe {
 pub(super) fn unknown(context: &mut Context<'_>, file: &FoundFile) -> CaptureResult<FileKindV1> {
     let link = String::from_utf8_lossy(&file.link);
     let known = REFUSED.iter().find(|(part, ..)| link.contains(part));
-    let (reason, remedy) =
-        known.map_or(("this kind of descriptor cannot be saved yet", CLOSE_FIRST), |(_, reason, remedy)| (*reason, *remedy));
+    let (reason, remedy) = known
+        .map_or(("this kind of descriptor cannot be saved yet", CLOSE_FIRST), |(_, reason, remedy)| {
+            (*reason, *remedy)
+        });
     Err(context.unsupported(file, reason, remedy))
 }

@@ -18,7 +18,12 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
         return Ok(FileKindV1::Device { path: file.path().to_vec(), rdev });
     }
     if is_terminal(file) {
-        return stdio::describe(context, file, "terminals cannot be saved yet", "Close it, or redirect the program's output");
+        return stdio::describe(
+            context,
+            file,
+            "terminals cannot be saved yet",
+            "Close it, or redirect the program's output",
+        );
     }
     Err(context.unsupported(
         file,

@@ -27,7 +27,10 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
         let Some(target) = context.index.epoll_target(file.place, entry.fd, offset)? else {
             return Err(context.unsupported(
                 file,
-                format!("it watches descriptor {}, which the job has closed while another process keeps it open", entry.fd),
+                format!(
+                    "it watches descriptor {}, which the job has closed while another process keeps it open",
+                    entry.fd
+                ),
                 "Close it in the other process, or remove it from the set (EPOLL_CTL_DEL) before closing it",
             ));
         };

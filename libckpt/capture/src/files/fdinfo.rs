@@ -101,7 +101,10 @@ mod tests {
     #[test]
     fn locks_of_every_class() {
         let posix = parse_lock("1: POSIX  ADVISORY  WRITE 4711 fe:01:42 100 199").unwrap();
-        assert_eq!((posix.class, posix.exclusive, posix.start, posix.len, posix.pid), (LockClassV1::Posix, true, 100, 100, 4711));
+        assert_eq!(
+            (posix.class, posix.exclusive, posix.start, posix.len, posix.pid),
+            (LockClassV1::Posix, true, 100, 100, 4711)
+        );
         let flock = parse_lock("1: FLOCK  ADVISORY  READ 4711 fe:01:42 0 EOF").unwrap();
         assert_eq!((flock.class, flock.exclusive, flock.len, flock.pid), (LockClassV1::Flock, false, 0, 0));
         let ofd = parse_lock("2: OFDLCK ADVISORY  READ -1 fe:01:42 5 EOF").unwrap();

@@ -93,7 +93,9 @@ impl Mounts {
             let Ok(found) = descriptor::open_by_handle(at.as_fd(), watch.handle_kind, &watch.handle) else {
                 continue;
             };
-            let Ok(path) = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())) else { continue };
+            let Ok(path) = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())) else {
+                continue;
+            };
             let same = std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.ino() == watch.inode);
             if same {
                 return Some(path.into_os_string().into_vec());

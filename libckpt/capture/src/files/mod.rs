@@ -17,6 +17,8 @@ mod pipe;
 mod signalfd;
 mod socket;
 mod stdio;
+#[cfg(test)]
+mod tests;
 mod timerfd;
 
 use crate::error::{CaptureError, CaptureResult};
@@ -49,7 +51,12 @@ struct Context<'a> {
 
 impl Context<'_> {
     /// `file` cannot be saved.
-    fn unsupported(&self, file: &FoundFile, reason: impl Into<String>, remedy: impl Into<String>) -> CaptureError {
+    fn unsupported(
+        &self,
+        file: &FoundFile,
+        reason: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> CaptureError {
         CaptureError::unsupported(self.pid, self.index.name(file), reason, remedy)
     }
 }
@@ -78,11 +85,21 @@ fn describer(file: &FoundFile) -> Describe {
 /// Saves the descriptors of a process whose threads are all stopped.
 pub(crate) fn capture_files(process: &Process, objects: &mut Objects) -> CaptureResult<FdTableV1> {
     let _limit = RaisedLimit::new();
+    capture_list(process.pid, process.pidfd.as_fd(), &index::list(process.pid)?, objects)
+}
+
+/// Saves the descriptors `fds`, of which none is given twice, of process `pid`.
+fn capture_list(
+    pid: i32,
+    process: BorrowedFd<'_>,
+    fds: &[i32],
+    objects: &mut Objects,
+) -> CaptureResult<FdTableV1> {
     let mut index = FileIndex::default();
-    let table = collect(process.pid, process.pidfd.as_fd(), &mut index)?;
+    let table = collect(pid, process, fds, &mut index)?;
     let (unix, queues) = look_at_unix_sockets(&mut index, true)?;
     let mut described = Vec::with_capacity(index.files().len());
-    let mut context = Context { pid: process.pid, index: &index, objects: Some(objects), unix, queues };
+    let mut context = Context { pid, index: &index, objects: Some(objects), unix, queues };
     for file in index.files() {
         described.push(describe(&mut context, file)?);
     }
@@ -96,7 +113,7 @@ pub(crate) fn check(pid: i32) -> Vec<CaptureError> {
     let mut index = FileIndex::default();
     let looked = pidfd::open(pid)
         .map_err(CaptureError::from)
-        .and_then(|process| collect(pid, process.as_fd(), &mut index))
+        .and_then(|process| collect(pid, process.as_fd(), &index::list(pid)?, &mut index))
         .and_then(|_| look_at_unix_sockets(&mut index, false));
     let (unix, queues) = match looked {
         Ok(looked) => looked,
@@ -107,13 +124,19 @@ pub(crate) fn check(pid: i32) -> Vec<CaptureError> {
     files.iter().filter_map(|file| describe(&mut context, file).err()).collect()
 }
 
-fn collect(pid: i32, process: BorrowedFd<'_>, index: &mut FileIndex) -> CaptureResult<FdTableV1> {
+fn collect(
+    pid: i32,
+    process: BorrowedFd<'_>,
+    list: &[i32],
+    index: &mut FileIndex,
+) -> CaptureResult<FdTableV1> {
     let mut fds = Vec::new();
-    for fd in index::list(pid)? {
+    for &fd in list {
         match index.add_descriptor(pid, process, fd) {
             Ok((file, cloexec)) => fds.push(FdV1 { fd, cloexec, file }),
             // Closed since it was listed: only in a process that runs.
-            Err(CaptureError::Sys(error)) if error.is_gone() || error.errno() == Some(nix::errno::Errno::EBADF) => {}
+            Err(CaptureError::Sys(error))
+                if error.is_gone() || error.errno() == Some(nix::errno::Errno::EBADF) => {}
             Err(error) => return Err(error),
         }
     }

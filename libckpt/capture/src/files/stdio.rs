@@ -45,7 +45,9 @@ pub(super) fn other_holder(context: &Context<'_>, link: &[u8]) -> String {
     let own = std::process::id().cast_signed();
     let Ok(processes) = fs::read_dir("/proc") else { return String::new() };
     for process in processes.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
         if pid == context.pid || pid == own {
             continue;
         }

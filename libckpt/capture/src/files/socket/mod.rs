@@ -47,8 +47,7 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
 /// A socket of AF_UNIX.
 pub(super) fn is_unix(file: &FoundFile) -> CaptureResult<bool> {
     let is_socket = file.meta.mode() & libc::S_IFMT == libc::S_IFSOCK && file.link.starts_with(b"socket:[");
-    Ok(is_socket
-        && socket::int_option(file.dup(), libc::SOL_SOCKET, libc::SO_DOMAIN)? == Some(libc::AF_UNIX))
+    Ok(is_socket && socket::int_option(file.dup(), libc::SOL_SOCKET, libc::SO_DOMAIN)? == Some(libc::AF_UNIX))
 }
 
 /// Refuses a socket whose filter would be lost.

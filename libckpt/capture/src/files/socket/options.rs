@@ -107,18 +107,12 @@ const TCP: Table = &[
 ];
 
 /// For UDP: UDP_CORK, UDP_SEGMENT, UDP_GRO.
-const UDP: Table = &[
-    (libc::IPPROTO_UDP, 1, INT),
-    (libc::IPPROTO_UDP, 103, INT),
-    (libc::IPPROTO_UDP, 104, INT),
-];
+const UDP: Table =
+    &[(libc::IPPROTO_UDP, 1, INT), (libc::IPPROTO_UDP, 103, INT), (libc::IPPROTO_UDP, 104, INT)];
 
 /// Reads the options of a socket. Buffer sizes are among them only where the program has set them, as the kernel
 /// tells them: twice what was asked for.
-pub(super) fn read_options(
-    fd: BorrowedFd<'_>,
-    socket: &SocketV1,
-) -> CaptureResult<Vec<(i32, i32, Vec<u8>)>> {
+pub(super) fn read_options(fd: BorrowedFd<'_>, socket: &SocketV1) -> CaptureResult<Vec<(i32, i32, Vec<u8>)>> {
     let tables: &[Table] = match (socket.domain, socket.kind) {
         (libc::AF_INET, libc::SOCK_STREAM) => &[COMMON, IPV4, TCP],
         (libc::AF_INET6, libc::SOCK_STREAM) => &[COMMON, IPV6, IPV4, TCP],

@@ -1,7 +1,7 @@
 //! AF_UNIX sockets.
 use super::{check_filter, options};
-use crate::error::{CaptureError, CaptureResult};
-use crate::files::index::{FileIndex, show};
+use crate::error::CaptureResult;
+use crate::files::index::FileIndex;
 use crate::files::{Context, FoundFile, path, stdio};
 use ckpt_image::record::{DatagramV1, FileKindV1, SocketFileV1, SocketStateV1, SocketV1};
 use ckpt_sys::unix_diag::UnixSocket;
@@ -16,8 +16,6 @@ use std::os::unix::fs::MetadataExt;
 const MESSAGE_MAX: usize = 16 << 20;
 /// Room for a message at first.
 const MESSAGE_ROOM: usize = 256 << 10;
-/// Bit of `shutdown`: reading.
-const SHUT_READ: u8 = 1;
 
 /// Saves an AF_UNIX socket.
 pub(super) fn describe(
@@ -27,7 +25,11 @@ pub(super) fn describe(
 ) -> CaptureResult<FileKindV1> {
     check_filter(context, file)?;
     let Some(diag) = context.unix.get(&record.inode).cloned() else {
-        return Err(context.unsupported(file, "the kernel does not tell of it (unix_diag)", "Load the module unix_diag"));
+        return Err(context.unsupported(
+            file,
+            "the kernel does not tell of it (unix_diag)",
+            "Load the module unix_diag",
+        ));
     };
     let state = match diag.peer {
         _ if diag.listening => Some(SocketStateV1::Listening { backlog: diag.send_queue }),
@@ -112,14 +114,18 @@ fn bound_file(pid: i32, local: &[u8], diag: &UnixSocket) -> Option<SocketFileV1>
         Some(b'/') => Vec::new(),
         _ => proc::read_link(pid, "cwd").ok()?.into_os_string().into_vec(),
     };
-    let path = if directory.is_empty() { name.to_vec() } else { [&directory, b"/".as_slice(), name].concat() };
+    let path =
+        if directory.is_empty() { name.to_vec() } else { [&directory, b"/".as_slice(), name].concat() };
     let meta = std::fs::symlink_metadata(OsStr::from_bytes(&path)).ok()?;
     let same = meta.ino() & u64::from(u32::MAX) == inode && meta.mode() & libc::S_IFMT == libc::S_IFSOCK;
     same.then(|| SocketFileV1 { path, directory, ident: path::ident(&meta), owner: (meta.uid(), meta.gid()) })
 }
 
 /// What waits in the queue of a socket. Descriptors in it join the index.
-pub(in crate::files) fn peek_queue(index: &mut FileIndex, file: &FoundFile) -> CaptureResult<Vec<DatagramV1>> {
+pub(in crate::files) fn peek_queue(
+    index: &mut FileIndex,
+    file: &FoundFile,
+) -> CaptureResult<Vec<DatagramV1>> {
     let fd = file.dup();
     let int = |name| socket::int_option(fd, libc::SOL_SOCKET, name);
     if int(libc::SO_ACCEPTCONN)? == Some(1) {
@@ -215,7 +221,8 @@ impl<'a> PeekOffset<'a> {
 
 impl Drop for PeekOffset<'_> {
     fn drop(&mut self) {
-        if let Err(error) = socket::set_int_option(self.fd, libc::SOL_SOCKET, libc::SO_PEEK_OFF, self.before) {
+        if let Err(error) = socket::set_int_option(self.fd, libc::SOL_SOCKET, libc::SO_PEEK_OFF, self.before)
+        {
             tracing::error!(%error, "SO_PEEK_OFF of a socket could not be put back");
         }
     }
