@@ -30,40 +30,44 @@ pub(crate) struct Contents {
 impl Builder<'_> {
     /// The path by which the process opens memory object `id`, which is made and filled the first time.
     pub(crate) fn shmem_link(&mut self, image: &Image, id: ShmemId) -> RestoreResult<Vec<u8>> {
-        if !self.contents.shmems.contains_key(&id) {
-            let shmem = record(image, |shmem: &ShmemV1| shmem.id == id, "memory object")?;
-            let file = match &shmem.memfd_name {
-                Some(name) => make_memfd(name)?,
-                None => self.make_anonymous(shmem.size)?,
-            };
-            fill(image, &file, Space::Shmem(id), shmem.size)?;
-            if shmem.memfd_name.is_some() {
-                set_owner(&file, shmem.owner, shmem.mode)?;
-                let late = shmem.seals & (F_SEAL_SEAL | F_SEAL_FUTURE_WRITE);
-                add_seals(&file, shmem.seals & !late)?;
-                self.contents.late_seals.push((id, late));
-            }
-            self.contents.shmems.insert(id, file);
+        if let Some(file) = self.contents.shmems.get(&id) {
+            return Ok(link(file));
         }
-        Ok(link(&self.contents.shmems[&id]))
+        let shmem = record(image, |shmem: &ShmemV1| shmem.id == id, "memory object")?;
+        let file = match &shmem.memfd_name {
+            Some(name) => make_memfd(name)?,
+            None => self.make_anonymous(shmem.size)?,
+        };
+        fill(image, &file, Space::Shmem(id), shmem.size)?;
+        if shmem.memfd_name.is_some() {
+            set_owner(&file, shmem.owner, shmem.mode)?;
+            let late = shmem.seals & (F_SEAL_SEAL | F_SEAL_FUTURE_WRITE);
+            add_seals(&file, shmem.seals & !late)?;
+            self.contents.late_seals.push((id, late));
+        }
+        let path = link(&file);
+        self.contents.shmems.insert(id, file);
+        Ok(path)
     }
 
     /// The path by which the process opens the unlinked file `id`, which is made and filled the first time.
     pub(crate) fn ghost_link(&mut self, image: &Image, id: GhostId) -> RestoreResult<Vec<u8>> {
-        if !self.contents.ghosts.contains_key(&id) {
-            let ghost = record(image, |ghost: &GhostV1| ghost.id == id, "unlinked file")?;
-            let file = make_ghost(&ghost)?;
-            fill(image, &file, Space::Ghost(id), ghost.size)?;
-            set_owner(&file, ghost.owner, ghost.mode)?;
-            // A file that is open for writing cannot be run.
-            let path = own_fd(&file);
-            let file = File::open(&path).map_err(|error| SysError::new("open", path, error))?;
-            self.contents.ghosts.insert(id, file);
+        if let Some(file) = self.contents.ghosts.get(&id) {
+            return Ok(link(file));
         }
-        Ok(link(&self.contents.ghosts[&id]))
+        let ghost = record(image, |ghost: &GhostV1| ghost.id == id, "unlinked file")?;
+        let file = make_ghost(&ghost)?;
+        fill(image, &file, Space::Ghost(id), ghost.size)?;
+        set_owner(&file, ghost.owner, ghost.mode)?;
+        // A file that is open for writing cannot be run.
+        let own = own_fd(&file);
+        let file = File::open(&own).map_err(|error| SysError::new("open", own, error))?;
+        let path = link(&file);
+        self.contents.ghosts.insert(id, file);
+        Ok(path)
     }
 
-    /// Adds the seals that had to wait for mappings and descriptors.
+    /// Adds the seals that had to wait for mappings and descriptors: to be called when all of them are there.
     pub(crate) fn finish_seals(&mut self) -> RestoreResult<()> {
         for (id, seals) in std::mem::take(&mut self.contents.late_seals) {
             add_seals(&self.contents.shmems[&id], seals)?;

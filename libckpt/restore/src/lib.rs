@@ -12,9 +12,14 @@ mod creds;
 pub mod error;
 mod leader;
 mod machine;
+mod mapped_file;
+mod mm;
+mod pages;
 mod sighand;
 mod task;
 mod thread;
 mod timer;
+mod vdso;
+mod vma;
 
 pub use error::RestoreError;

@@ -62,7 +62,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     task::restore_task(&mut builder, &task)?;
     timer::restore_posix_timers(&mut builder, &task.posix_timers)?;
     task::restore_rlimits(&mut builder, &task)?;
-    let tracking = if request.track { mm::start_tracking(&mut builder, &mm) } else { None };
+    let tracking = if request.track { mm::start_tracking(&mut builder, image, &mm) } else { None };
     let scratch = builder.remote.finish_keeping_scratch()?;
 
     // One thread at a time: the scratch area has one recovery frame. The leader comes last and takes the area away.

@@ -1,0 +1,151 @@
+//! An address space: emptied, mapped, filled, and made known to the kernel as the program's own.
+use crate::builder::Builder;
+use crate::error::{RestoreError, RestoreResult};
+use crate::vma::{self, LastOpened};
+use crate::{pages, vdso};
+use ckpt_dirty::{Kind, Tracker, Tracking};
+use ckpt_image::Image;
+use ckpt_image::page::{PAGE_SIZE, Space};
+use ckpt_image::record::{BackingV1, GhostId, MmV1};
+use std::ops::Range;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+/// End of user space with four-level page tables.
+const USER_END: u64 = 0x7fff_ffff_f000;
+const PR_SET_DUMPABLE: u64 = 4;
+const PR_SET_MM: u64 = 35;
+const PR_SET_MM_MAP: u64 = 14;
+const PR_SET_THP_DISABLE: u64 = 41;
+
+/// Gives the process the address space of the image, in place of what it inherited from us.
+pub(crate) fn restore_mm(builder: &mut Builder<'_>, image: &Image, mm: &MmV1) -> RestoreResult<()> {
+    unmap_own(builder)?;
+    vdso::move_to_image(builder, image, mm)?;
+    let thp = u64::from(mm.thp_disable);
+    builder.call(
+        "prctl(PR_SET_THP_DISABLE)",
+        &"the process",
+        libc::SYS_prctl,
+        &[PR_SET_THP_DISABLE, thp, 0, 0, 0],
+    )?;
+    let mut last = LastOpened::default();
+    for vma in &mm.vmas {
+        vma::map(builder, image, vma, &mut last)?;
+    }
+    last.close(builder)?;
+    pages::fill(builder.remote.pid(), builder.remote.memory(), image, mm)?;
+    for vma in &mm.vmas {
+        vma::finish(builder, vma)?;
+    }
+    builder.finish_seals()?;
+    restore_layout(builder, image, mm)?;
+    mm.vmas.iter().try_for_each(|vma| vma::seal(builder, vma))
+}
+
+/// Unmaps all but the scratch area and the kernel's mappings.
+fn unmap_own(builder: &mut Builder<'_>) -> RestoreResult<()> {
+    let mut kept: Vec<Range<u64>> = builder.remote.scratch().ranges().into();
+    kept.extend(vdso::current(builder.remote.pid())?.into_iter().map(|(_, range)| range));
+    kept.sort_unstable_by_key(|range| range.start);
+    let mut next = 0;
+    kept.push(USER_END..USER_END);
+    for range in kept {
+        if next < range.start {
+            let object = format!("{next:#x}-{:#x}", range.start);
+            builder.call("munmap", &object, libc::SYS_munmap, &[next, range.start - next])?;
+        }
+        next = range.end;
+    }
+    Ok(())
+}
+
+/// Where code, data, heap, stack, arguments and environment are, the auxiliary vector, and what /proc/PID/exe names: prctl(PR_SET_MM_MAP).
+fn restore_layout(builder: &mut Builder<'_>, image: &Image, mm: &MmV1) -> RestoreResult<()> {
+    let path = match deleted_exe(mm) {
+        Some(ghost) => builder.ghost_link(image, ghost)?,
+        None => mm.exe.clone(),
+    };
+    let exe = vma::open(builder, &path, false)?;
+    let auxv = builder.place(&mm.auxv)?;
+    // struct prctl_mm_map
+    let mut map: Vec<u8> =
+        mm.layout.iter().chain([&auxv.get()]).flat_map(|word| word.to_ne_bytes()).collect();
+    map.extend_from_slice(&u32::try_from(mm.auxv.len()).unwrap_or(0).to_ne_bytes());
+    map.extend_from_slice(&u32::try_from(exe).unwrap_or(u32::MAX).to_ne_bytes());
+    let at = builder.place(&map)?;
+    let size = u64::try_from(map.len()).unwrap_or(0);
+    let args = [PR_SET_MM, PR_SET_MM_MAP, at.get(), size, 0];
+    let outcome = builder.remote.syscall(libc::SYS_prctl, &args)?;
+    builder.call("close", &String::from_utf8_lossy(&mm.exe), libc::SYS_close, &[exe])?;
+    match outcome {
+        Ok(_) => Ok(()),
+        Err(nix::errno::Errno::EPERM) => Err(RestoreError::Machine {
+            reason: "the place of code and heap may not be set (prctl(PR_SET_MM_MAP))".into(),
+            remedy: "Run ckpt as root or with CAP_CHECKPOINT_RESTORE".into(),
+        }),
+        Err(errno) => Err(RestoreError::Remote {
+            pid: builder.remote.pid(),
+            call: "prctl(PR_SET_MM_MAP)",
+            object: format!("the program {}", String::from_utf8_lossy(&mm.exe)),
+            errno,
+        }),
+    }
+}
+
+/// The contents of the program file, if it had no name any more.
+fn deleted_exe(mm: &MmV1) -> Option<GhostId> {
+    mm.vmas.iter().find_map(|vma| match &vma.backing {
+        BackingV1::File { file, .. }
+            if (file.ident.dev, file.ident.ino) == (mm.exe_ident.dev, mm.exe_ident.ino) =>
+        {
+            file.ghost
+        }
+        _ => None,
+    })
+}
+
+/// PR_SET_DUMPABLE, after the credentials, whose change resets it.
+pub(crate) fn restore_dumpable(builder: &mut Builder<'_>, mm: &MmV1) -> RestoreResult<()> {
+    // 2 (readable by root) is what a set-user-ID program gets; it cannot be set.
+    if mm.dumpable <= 1 {
+        builder.prctl("prctl(PR_SET_DUMPABLE)", &[PR_SET_DUMPABLE, u64::from(mm.dumpable), 0, 0, 0])?;
+    }
+    Ok(())
+}
+
+/// Tracks writes from now on, against the image that memory was filled from. None: this machine cannot, and the next checkpoint takes all pages.
+pub(crate) fn start_tracking(builder: &mut Builder<'_>, image: &Image, mm: &MmV1) -> Option<Tracking> {
+    match track(builder, image, mm) {
+        Ok(tracker) => {
+            let mut tracking = Tracking::default();
+            tracking.insert(tracker);
+            Some(tracking)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "writes are not tracked: the next checkpoint takes all pages");
+            None
+        }
+    }
+}
+
+fn track(builder: &mut Builder<'_>, image: &Image, mm: &MmV1) -> Result<Tracker, ckpt_dirty::DirtyError> {
+    let mut tracker = Tracker::new(builder.remote.pid());
+    tracker.begin()?;
+    tracker.attach(&mut builder.remote)?;
+    for vma in &mm.vmas {
+        let (kind, filled) = match &vma.backing {
+            BackingV1::Anonymous => {
+                let pages = vma.start / PAGE..vma.end / PAGE;
+                (Kind::Anonymous, image.runs(Space::Private(mm.id), pages).iter().any(|run| run.present))
+            }
+            BackingV1::ShmemPrivate { .. } | BackingV1::File { shared: false, .. } => {
+                (Kind::PrivateFile, !vma.copies.is_empty())
+            }
+            _ => continue,
+        };
+        if filled {
+            tracker.start(vma.start..vma.end, kind)?;
+        }
+    }
+    Ok(tracker)
+}

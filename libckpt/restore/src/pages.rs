@@ -1,0 +1,102 @@
+//! Pages of private memory, written into the process under construction.
+use crate::error::{RestoreError, RestoreResult};
+use ckpt_image::Image;
+use ckpt_image::page::{PAGE_SIZE, Space};
+use ckpt_image::record::{BackingV1, MmV1, VmaV1};
+use ckpt_sys::RemoteAddr;
+use ckpt_sys::memory::ProcessMemory;
+use nix::sys::uio::{RemoteIoVec, process_vm_writev};
+use nix::unistd::Pid;
+use std::io::IoSlice;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const PAGE: u64 = PAGE_SIZE as u64;
+/// Pages that one thread takes at a time: a multiple of what the image delivers at once.
+const SHARE: u64 = 4096;
+/// Threads that write.
+const THREADS: usize = 2;
+
+/// Pages of one mapping, by number.
+struct Share {
+    pages: Range<u64>,
+    /// Pages that the image does not hold are zero, and not what the mapping shows by itself.
+    zero_absent: bool,
+}
+
+/// Fills all private memory.
+pub(crate) fn fill(pid: i32, memory: &ProcessMemory, image: &Image, mm: &MmV1) -> RestoreResult<()> {
+    let space = Space::Private(mm.id);
+    let shares: Vec<Share> = mm.vmas.iter().flat_map(shares).collect();
+    let total: u64 = shares.iter().map(|share| share.pages.end - share.pages.start).sum();
+    let next = AtomicUsize::new(0);
+    let work = || -> RestoreResult<()> {
+        while let Some(share) = shares.get(next.fetch_add(1, Ordering::Relaxed)) {
+            fill_share(pid, memory, image, space, share)?;
+        }
+        Ok(())
+    };
+    if total <= SHARE {
+        return work();
+    }
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..THREADS).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        others.into_iter().fold(own, |outcome, other| {
+            outcome.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
+    })
+}
+
+fn shares(vma: &VmaV1) -> Vec<Share> {
+    let (ranges, zero_absent) = match &vma.backing {
+        BackingV1::Anonymous => (vec![(vma.start, vma.end)], false),
+        BackingV1::ShmemPrivate { .. } | BackingV1::File { shared: false, .. } => (vma.copies.clone(), true),
+        _ => (Vec::new(), false),
+    };
+    let mut shares = Vec::new();
+    for (start, end) in ranges {
+        let (mut first, end) = (start / PAGE, end / PAGE);
+        // A reservation of terabytes is not cut up.
+        let step = if end - first > 1 << 24 { end - first } else { SHARE };
+        while first < end {
+            let last = end.min(first + step);
+            shares.push(Share { pages: first..last, zero_absent });
+            first = last;
+        }
+    }
+    shares
+}
+
+fn fill_share(
+    pid: i32,
+    memory: &ProcessMemory,
+    image: &Image,
+    space: Space,
+    share: &Share,
+) -> RestoreResult<()> {
+    if share.zero_absent {
+        let zeros = vec![0; PAGE_SIZE];
+        for run in image.runs(space, share.pages.clone()).iter().filter(|run| !run.present) {
+            for page in run.first_page..run.first_page + run.count {
+                write(pid, memory, page * PAGE, &zeros)?;
+            }
+        }
+    }
+    image.for_each_run::<RestoreError>(space, share.pages.clone(), &mut |page, bytes| {
+        write(pid, memory, page * PAGE, bytes)
+    })
+}
+
+/// Writes through whatever protection the mapping has.
+fn write(pid: i32, memory: &ProcessMemory, address: u64, bytes: &[u8]) -> RestoreResult<()> {
+    let base = usize::try_from(address).unwrap_or(0);
+    // The fast way; it stops at pages that the process itself may not write.
+    let remote = [RemoteIoVec { base, len: bytes.len() }];
+    let done = process_vm_writev(Pid::from_raw(pid), &[IoSlice::new(bytes)], &remote).unwrap_or(0);
+    if done < bytes.len() {
+        let rest = RemoteAddr::new(address).offset(u64::try_from(done).unwrap_or(0));
+        memory.write(rest, &bytes[done..])?;
+    }
+    Ok(())
+}

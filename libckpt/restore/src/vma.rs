@@ -1,0 +1,175 @@
+//! Mappings: each at its address, with what it maps and how.
+use crate::builder::Builder;
+use crate::error::RestoreResult;
+use crate::mapped_file;
+use ckpt_image::Image;
+use ckpt_image::record::{BackingV1, VmaV1, vma_flags};
+use nix::errno::Errno;
+
+const PROT_WRITE: u32 = libc::PROT_WRITE.unsigned_abs();
+const MAP_DROPPABLE: i32 = 0x08;
+const MADV_GUARD_INSTALL: u64 = 102;
+const MLOCK_ONFAULT: u64 = 1;
+const PR_SET_VMA: u64 = 0x5356_4d41;
+const SYS_MSEAL: i64 = 462;
+
+/// Advice that changes how pages are made: given before there are any.
+const EARLY_ADVICE: [(u64, i32); 2] =
+    [(vma_flags::HUGEPAGE, libc::MADV_HUGEPAGE), (vma_flags::NOHUGEPAGE, libc::MADV_NOHUGEPAGE)];
+/// Advice about what becomes of pages.
+const LATE_ADVICE: [(u64, i32); 6] = [
+    (vma_flags::DONTFORK, libc::MADV_DONTFORK),
+    (vma_flags::DONTDUMP, libc::MADV_DONTDUMP),
+    (vma_flags::WIPEONFORK, libc::MADV_WIPEONFORK),
+    (vma_flags::MERGEABLE, libc::MADV_MERGEABLE),
+    (vma_flags::SEQUENTIAL, libc::MADV_SEQUENTIAL),
+    (vma_flags::RANDOM, libc::MADV_RANDOM),
+];
+
+/// The file that was opened last: libraries are mapped in several parts, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct LastOpened(Option<(Vec<u8>, bool, u64)>);
+
+impl LastOpened {
+    /// Closes it.
+    pub(crate) fn close(&mut self, builder: &mut Builder<'_>) -> RestoreResult<()> {
+        if let Some((path, _, fd)) = self.0.take() {
+            builder.call("close", &String::from_utf8_lossy(&path), libc::SYS_close, &[fd])?;
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, builder: &mut Builder<'_>, path: &[u8], writable: bool) -> RestoreResult<u64> {
+        if let Some((last, last_writable, fd)) = &self.0
+            && last == path
+            && *last_writable == writable
+        {
+            return Ok(*fd);
+        }
+        self.close(builder)?;
+        let fd = open(builder, path, writable)?;
+        self.0 = Some((path.to_vec(), writable, fd));
+        Ok(fd)
+    }
+}
+
+/// Opens a file in the process.
+pub(crate) fn open(builder: &mut Builder<'_>, path: &[u8], writable: bool) -> RestoreResult<u64> {
+    let mode = if writable { libc::O_RDWR } else { libc::O_RDONLY } | libc::O_CLOEXEC;
+    let at_cwd = i64::from(libc::AT_FDCWD).cast_unsigned();
+    let at = builder.place_path(path)?;
+    let args = [at_cwd, at.get(), u64::from(mode.unsigned_abs()), 0];
+    builder.call("open", &String::from_utf8_lossy(path), libc::SYS_openat, &args)
+}
+
+/// Maps one mapping, empty. Private memory may have its final protection at once: it is filled through it.
+pub(crate) fn map(
+    builder: &mut Builder<'_>,
+    image: &Image,
+    vma: &VmaV1,
+    last: &mut LastOpened,
+) -> RestoreResult<()> {
+    let has = |flag: u64| vma.flags & flag != 0;
+    let may_write = vma.max_prot & PROT_WRITE != 0;
+    let (mut flags, fd, offset) = match &vma.backing {
+        BackingV1::Vdso | BackingV1::Vvar | BackingV1::Vsyscall => return Ok(()),
+        BackingV1::Anonymous => {
+            let kind = if has(vma_flags::DROPPABLE) { MAP_DROPPABLE } else { libc::MAP_PRIVATE };
+            (kind | libc::MAP_ANONYMOUS, u64::MAX, 0)
+        }
+        BackingV1::Shmem { shmem, offset } => {
+            let link = builder.shmem_link(image, *shmem)?;
+            (libc::MAP_SHARED, last.open(builder, &link, may_write)?, *offset)
+        }
+        BackingV1::ShmemPrivate { shmem, offset } => {
+            let link = builder.shmem_link(image, *shmem)?;
+            (libc::MAP_PRIVATE, last.open(builder, &link, false)?, *offset)
+        }
+        BackingV1::File { file, offset, shared } => {
+            let path = match file.ghost {
+                Some(ghost) => builder.ghost_link(image, ghost)?,
+                None => {
+                    mapped_file::check(vma, file, *offset)?;
+                    file.path.clone()
+                }
+            };
+            let kind = match (shared, has(vma_flags::SYNC)) {
+                (true, true) => libc::MAP_SHARED_VALIDATE | libc::MAP_SYNC,
+                (true, false) => libc::MAP_SHARED,
+                (false, _) => libc::MAP_PRIVATE,
+            };
+            (kind, last.open(builder, &path, file.writable)?, *offset)
+        }
+    };
+    // The place is free: whatever is there would be ours.
+    flags |= libc::MAP_FIXED_NOREPLACE;
+    if has(vma_flags::GROWSDOWN) {
+        flags |= libc::MAP_GROWSDOWN;
+    }
+    if has(vma_flags::NORESERVE) {
+        flags |= libc::MAP_NORESERVE;
+    }
+    let (prot, flags) = (u64::from(vma.prot), u64::from(flags.unsigned_abs()));
+    let args = [vma.start, vma.end - vma.start, prot, flags, fd, offset];
+    builder.call("mmap", &describe(vma), libc::SYS_mmap, &args)?;
+    advise(builder, vma, &EARLY_ADVICE)
+}
+
+/// Settings of a mapping that has its contents.
+pub(crate) fn finish(builder: &mut Builder<'_>, vma: &VmaV1) -> RestoreResult<()> {
+    let has = |flag: u64| vma.flags & flag != 0;
+    let len = vma.end - vma.start;
+    advise(builder, vma, &LATE_ADVICE)?;
+    for (start, end) in &vma.guards {
+        let args = [*start, end - start, MADV_GUARD_INSTALL];
+        builder.call("madvise(MADV_GUARD_INSTALL)", &describe(vma), libc::SYS_madvise, &args)?;
+    }
+    if has(vma_flags::LOCKED) || has(vma_flags::LOCK_ON_FAULT) {
+        let flags = if has(vma_flags::LOCK_ON_FAULT) { MLOCK_ONFAULT } else { 0 };
+        let outcome = builder.remote.syscall(libc::SYS_mlock2, &[vma.start, len, flags])?;
+        // A guard page, PROT_NONE or the end of a file in it: it is locked all the same.
+        if let Err(errno) = outcome
+            && errno != Errno::ENOMEM
+        {
+            builder.call("mlock2", &describe(vma), libc::SYS_mlock2, &[vma.start, len, flags])?;
+        }
+    }
+    if let Some(name) = &vma.name {
+        let at = builder.place_path(name)?;
+        let args = [PR_SET_VMA, 0, vma.start, len, at.get()];
+        if let Err(errno) = builder.remote.syscall(libc::SYS_prctl, &args)? {
+            tracing::debug!(%errno, name = %String::from_utf8_lossy(name), "this kernel has no names of mappings");
+        }
+    }
+    Ok(())
+}
+
+/// Makes what mseal(2) had made unchangeable so again.
+pub(crate) fn seal(builder: &mut Builder<'_>, vma: &VmaV1) -> RestoreResult<()> {
+    let special = matches!(vma.backing, BackingV1::Vdso | BackingV1::Vvar | BackingV1::Vsyscall);
+    if vma.flags & vma_flags::SEALED != 0 && !special {
+        builder.call("mseal", &describe(vma), SYS_MSEAL, &[vma.start, vma.end - vma.start, 0])?;
+    }
+    Ok(())
+}
+
+fn advise(builder: &mut Builder<'_>, vma: &VmaV1, table: &[(u64, i32)]) -> RestoreResult<()> {
+    for (_, advice) in table.iter().filter(|(flag, _)| vma.flags & flag != 0) {
+        let args = [vma.start, vma.end - vma.start, u64::from(advice.unsigned_abs())];
+        let outcome = builder.remote.syscall(libc::SYS_madvise, &args)?;
+        if let Err(errno) = outcome {
+            // A kernel without huge pages or page merging.
+            tracing::warn!(advice, %errno, mapping = describe(vma), "advice is not restored");
+        }
+    }
+    Ok(())
+}
+
+/// A mapping as errors name it.
+pub(crate) fn describe(vma: &VmaV1) -> String {
+    let name = match &vma.backing {
+        BackingV1::File { file, .. } => format!(" ({})", String::from_utf8_lossy(&file.path)),
+        _ => String::new(),
+    };
+    format!("the mapping at {:#x}-{:#x}{name}", vma.start, vma.end)
+}
