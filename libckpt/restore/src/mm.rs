@@ -37,7 +37,6 @@ pub(crate) fn restore_mm(builder: &mut Builder<'_>, image: &Image, mm: &MmV1) ->
     for vma in &mm.vmas {
         vma::finish(builder, vma)?;
     }
-    builder.finish_seals()?;
     restore_layout(builder, image, mm)?;
     mm.vmas.iter().try_for_each(|vma| vma::seal(builder, vma))
 }

@@ -52,6 +52,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     files::prepare(&mut builder, image, &table, request.stdio)?;
     mm::restore_mm(&mut builder, image, &mm)?;
     files::restore_files(&mut builder, image, &table)?;
+    builder.finish_seals()?;
     fs::restore_fs(&mut builder, &fs)?;
     task::restore_features(&mut builder, &task)?;
     sighand::restore_sighand(&mut builder, &sighand)?;
