@@ -1,0 +1,145 @@
+//! Descriptors: every open file description is made once, in this process, handed to the process under construction over a socket, and put
+//! at its numbers there. Only what the kernel ties to the calling process is done by remote calls: the credentials
+//! of AF_UNIX sockets, epoll entries (which remember a number), POSIX locks, owners.
+mod channel;
+mod common;
+mod device;
+mod epoll;
+mod eventfd;
+mod fifo;
+mod inotify;
+mod locks;
+mod memfd;
+mod path;
+mod pipe;
+mod place;
+mod signalfd;
+mod socket;
+mod stdio;
+mod timerfd;
+
+use crate::builder::Builder;
+use crate::error::{RestoreError, RestoreResult};
+use channel::Channel;
+use ckpt_image::Image;
+use ckpt_image::record::{FdTableV1, FileKindV1, OpenFileId, OpenFileV1};
+use ckpt_sys::descriptor::RaisedLimit;
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+
+/// The descriptions that are made, and what they are made of.
+struct Maker<'a, 'm> {
+    builder: &'a mut Builder<'m>,
+    image: &'a Image,
+    /// Our descriptors that stand for the outside.
+    stdio: [RawFd; 3],
+    channel: Channel,
+    made: HashMap<OpenFileId, OwnedFd>,
+}
+
+impl Maker<'_, '_> {
+    /// Our descriptor of a description that was made.
+    fn made(&self, id: OpenFileId) -> RestoreResult<BorrowedFd<'_>> {
+        let missing = || RestoreError::Inconsistent { what: format!("open file {} is not in it", id.0) };
+        self.made.get(&id).map(AsFd::as_fd).ok_or_else(missing)
+    }
+
+    /// Runs `work` with the number that a description has, for the time, in the process under construction.
+    fn in_process<T>(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        work: impl FnOnce(&mut Builder<'_>, u64) -> RestoreResult<T>,
+    ) -> RestoreResult<T> {
+        let number = self.channel.send_one(self.builder, fd)?;
+        let result = work(self.builder, number);
+        self.builder.call("close", &"a descriptor under construction", libc::SYS_close, &[number])?;
+        result
+    }
+}
+
+/// Rids the process under construction of the descriptors that it was born with, and lets it have as many as it may.
+pub(crate) fn prepare(
+    builder: &mut Builder<'_>,
+    _image: &Image,
+    table: &FdTableV1,
+    _stdio: [RawFd; 3],
+) -> RestoreResult<()> {
+    close_all(builder)?;
+    place::raise_limit(builder, table)
+}
+
+fn close_all(builder: &mut Builder<'_>) -> RestoreResult<()> {
+    let args = [0, u64::from(u32::MAX), 0];
+    builder.call("close_range", &"inherited descriptors", libc::SYS_close_range, &args).map(drop)
+}
+
+/// Gives the process under construction, which has none, the descriptors of `table`.
+pub(crate) fn restore_files(
+    builder: &mut Builder<'_>,
+    image: &Image,
+    table: &FdTableV1,
+    stdio: [RawFd; 3],
+) -> RestoreResult<()> {
+    let _limit = RaisedLimit::new();
+    close_all(builder)?;
+    let files: Vec<OpenFileV1> = image.records()?;
+    let channel = Channel::open(builder, table)?;
+    let mut maker = Maker { builder, image, stdio, channel, made: HashMap::new() };
+    make_all(&mut maker, &files, table)?;
+    for file in &files {
+        common::finish(file, maker.made(file.id)?)?;
+        locks::restore_locks(file, maker.made(file.id)?)?;
+    }
+    epoll::watch_moved(&mut maker, &files, table)?;
+    place::place(&mut maker, table)?;
+    epoll::watch(&mut maker, &files, table)?;
+    for file in &files {
+        locks::restore_posix_locks(&mut maker, file, table)?;
+    }
+    let Maker { builder, channel, .. } = maker;
+    channel.close(builder)
+}
+
+fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1], table: &FdTableV1) -> RestoreResult<()> {
+    let number = |id: OpenFileId| table.fds.iter().find(|fd| fd.file == id).map(|fd| fd.fd);
+    for file in files {
+        let made = match &file.kind {
+            FileKindV1::Path { path, ident, ghost } => {
+                path::make(maker, file, number(file.id), path, ident, *ghost)?
+            }
+            FileKindV1::Device { path, rdev } => device::make(file, path, *rdev)?,
+            FileKindV1::Eventfd { count, semaphore } => eventfd::make(*count, *semaphore)?,
+            FileKindV1::Epoll { .. } => epoll::make()?,
+            FileKindV1::Timerfd { .. } => timerfd::make(maker.image, &file.kind)?,
+            FileKindV1::Signalfd { mask } => signalfd::make(*mask)?,
+            FileKindV1::Memfd { shmem } => memfd::make(maker, file, *shmem)?,
+            FileKindV1::Stdio { number, .. } => stdio::make(maker.stdio, file, *number)?,
+            // These belong together in groups, or must come last.
+            FileKindV1::Pipe(_)
+            | FileKindV1::Fifo { .. }
+            | FileKindV1::Socket(_)
+            | FileKindV1::Inotify { .. } => continue,
+        };
+        maker.made.insert(file.id, made);
+    }
+    pipe::make_all(maker, files)?;
+    fifo::make_all(maker, files)?;
+    socket::make_all(maker, files)?;
+    // Last: what is opened and bound before does not become an event.
+    for file in files {
+        if let FileKindV1::Inotify { watches, unread } = &file.kind {
+            let made = inotify::make(watches, *unread)?;
+            maker.made.insert(file.id, made);
+        }
+    }
+    Ok(())
+}
+
+/// Sets who gets the signals of O_ASYNC: when all threads are there.
+pub(crate) fn restore_owners(
+    builder: &mut Builder<'_>,
+    image: &Image,
+    table: &FdTableV1,
+) -> RestoreResult<()> {
+    common::restore_owners(builder, &image.records::<OpenFileV1>()?, table)
+}

@@ -1,0 +1,67 @@
+//! Regular files, directories, O_PATH handles; unlinked files.
+use super::Maker;
+use super::common::{open_flags, show};
+use crate::error::{RestoreError, RestoreResult};
+use ckpt_image::record::{FileIdent, GhostId, OpenFileV1};
+use ckpt_sys::{SysError, descriptor};
+use nix::errno::Errno;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+
+/// Opens the file again.
+pub(super) fn make(
+    maker: &mut Maker<'_, '_>,
+    file: &OpenFileV1,
+    number: Option<i32>,
+    path: &[u8],
+    ident: &FileIdent,
+    ghost: Option<GhostId>,
+) -> RestoreResult<OwnedFd> {
+    if let Some(ghost) = ghost {
+        let link = maker.builder.ghost_link(maker.image, ghost)?;
+        let flags = open_flags(file) & !libc::O_NOFOLLOW;
+        let opened = descriptor::open(&link, flags, 0);
+        return Ok(opened.map_err(|errno| SysError::new("open", show(&link), errno))?);
+    }
+    let who = number.map_or_else(|| "the program".to_owned(), |number| format!("descriptor {number} of the program"));
+    open(path, open_flags(file), ident.mode, &who)
+}
+
+/// Opens a file that must be there and be of the same type; `mode` is what it had, `who` has it.
+pub(super) fn open(path: &[u8], flags: i32, mode: u32, who: &str) -> RestoreResult<OwnedFd> {
+    let refuse = |reason: String, remedy: &str| RestoreError::File {
+        path: show(path),
+        reason,
+        remedy: remedy.into(),
+    };
+    let opened = match descriptor::open(path, flags, 0) {
+        // Only the owner may ask for it; all else is the same without.
+        Err(Errno::EPERM) if flags & libc::O_NOATIME != 0 => {
+            descriptor::open(path, flags & !libc::O_NOATIME, 0)
+        }
+        other => other,
+    };
+    let fd = opened.map_err(|errno| match errno {
+        Errno::ENOENT | Errno::ENOTDIR => {
+            refuse(format!("{who} has it open, and it is not there any more"), "Put it back and restore again")
+        }
+        Errno::EACCES | Errno::EPERM => refuse(
+            format!("{who} has it open, and it may not be opened ({errno})"),
+            "Restore as the user who may, or as root",
+        ),
+        errno => refuse(
+            format!("{who} has it open, and it cannot be opened: {errno}"),
+            "Remove the cause and restore again",
+        ),
+    })?;
+    let file = File::from(fd);
+    let now = file.metadata().map_err(|error| SysError::new("fstat", show(path), error))?;
+    if now.mode() & libc::S_IFMT != mode & libc::S_IFMT {
+        return Err(refuse(
+            format!("{who} has it open, and it is another kind of file than it was"),
+            "Put the file back and restore again",
+        ));
+    }
+    Ok(file.into())
+}

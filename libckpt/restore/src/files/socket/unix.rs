@@ -1,0 +1,203 @@
+//! AF_UNIX sockets. The process itself makes pairs, connects and listens: by that the kernel tells who is at the other end
+//! (SO_PEERCRED).
+use super::unix_queue::{self, Widow};
+use super::{options, unix_name};
+use crate::error::{RestoreError, RestoreResult};
+use crate::files::Maker;
+use crate::files::common::show;
+use ckpt_image::record::{OpenFileId, SocketStateV1, SocketV1};
+use ckpt_sys::{pidfd, socket};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+type Sockets<'a> = [(OpenFileId, &'a SocketV1)];
+
+/// Makes all AF_UNIX sockets.
+pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &Sockets<'_>) -> RestoreResult<()> {
+    for (id, record) in sockets {
+        let made = match &record.state {
+            SocketStateV1::Listening { backlog } => make_listener(maker, record, *backlog)?,
+            SocketStateV1::Unconnected | SocketStateV1::ConnectedTo { .. } => make_bound(maker, record)?,
+            _ => continue,
+        };
+        maker.made.insert(*id, made);
+    }
+    let mut widows = Vec::new();
+    for (id, record) in sockets {
+        match &record.state {
+            SocketStateV1::Connected { peer_inode, .. } => make_connected(maker, sockets, (*id, record), *peer_inode)?,
+            SocketStateV1::PeerClosed { reset } => {
+                let (made, peer) = remote_pair(maker, record.kind)?;
+                options::all(made.as_fd(), record)?;
+                if !is_listener_name(sockets, record) {
+                    unix_name::bind(maker, made.as_fd(), record)?;
+                }
+                widows.push(Widow { inode: record.inode, peer, reset: *reset });
+                maker.made.insert(*id, made);
+            }
+            _ => {}
+        }
+    }
+    // A connection that waits to be accepted comes last: nothing that is accepted here is taken for it.
+    for (id, record) in sockets {
+        if let SocketStateV1::InBacklog { listener_inode } = record.state {
+            let client = make_bound(maker, record)?;
+            connect_to_listener(maker, sockets, client.as_fd(), listener_inode)?;
+            maker.made.insert(*id, client);
+        }
+    }
+    unix_queue::fill(maker, sockets, widows)?;
+    for (id, record) in sockets {
+        if let SocketStateV1::ConnectedTo { address } = &record.state {
+            connect_by_name(maker.made(*id)?, address)?;
+        }
+    }
+    for (id, record) in sockets {
+        shut_down(maker.made(*id)?, record)?;
+    }
+    Ok(())
+}
+
+fn shut_down(fd: BorrowedFd<'_>, record: &SocketV1) -> RestoreResult<()> {
+    let how = match record.shutdown & 3 {
+        // The end of a peer has shut down both directions.
+        _ if matches!(record.state, SocketStateV1::PeerClosed { .. }) => return Ok(()),
+        1 => libc::SHUT_RD,
+        2 => libc::SHUT_WR,
+        3 => libc::SHUT_RDWR,
+        _ => return Ok(()),
+    };
+    match socket::shutdown(fd, how) {
+        Err(error) if error.errno() != Some(nix::errno::Errno::ENOTCONN) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn make_bound(maker: &mut Maker<'_, '_>, record: &SocketV1) -> RestoreResult<OwnedFd> {
+    let made = socket::new(libc::AF_UNIX, record.kind, 0)?;
+    options::all(made.as_fd(), record)?;
+    unix_name::bind(maker, made.as_fd(), record)?;
+    Ok(made)
+}
+
+fn make_listener(maker: &mut Maker<'_, '_>, record: &SocketV1, backlog: u32) -> RestoreResult<OwnedFd> {
+    let made = make_bound(maker, record)?;
+    maker.in_process(made.as_fd(), |builder, number| {
+        let args = [number, u64::from(backlog)];
+        builder.call("listen", &show(&record.local), libc::SYS_listen, &args).map(drop)
+    })?;
+    Ok(made)
+}
+
+/// The name of a socket is the one of a listener that accepted it.
+fn is_listener_name(sockets: &Sockets<'_>, record: &SocketV1) -> bool {
+    listener_named(sockets, record).is_some()
+}
+
+fn listener_named<'a>(sockets: &Sockets<'a>, record: &SocketV1) -> Option<(OpenFileId, &'a SocketV1)> {
+    let listens = |other: &SocketV1| matches!(other.state, SocketStateV1::Listening { .. });
+    let found = sockets.iter().find(|(_, other)| {
+        !record.local.is_empty() && listens(other) && other.local == record.local && other.kind == record.kind
+    });
+    found.copied()
+}
+
+/// Makes both ends of a connection, the first time that one of them comes up.
+fn make_connected(
+    maker: &mut Maker<'_, '_>,
+    sockets: &Sockets<'_>,
+    (id, record): (OpenFileId, &SocketV1),
+    peer_inode: u64,
+) -> RestoreResult<()> {
+    if maker.made.contains_key(&id) {
+        return Ok(());
+    }
+    let missing = || RestoreError::Inconsistent { what: format!("socket {peer_inode} is not in it") };
+    let (peer_id, peer) = *sockets.iter().find(|(_, other)| other.inode == peer_inode).ok_or_else(missing)?;
+    // The one that was accepted has its listener's name.
+    let accepted = listener_named(sockets, record).map(|listener| (listener, true));
+    let accepted = accepted.or_else(|| listener_named(sockets, peer).map(|listener| (listener, false)));
+    let (first, second) = match accepted {
+        Some(((listener_id, listener), first_is_server)) => {
+            let client_record = if first_is_server { peer } else { record };
+            let client = make_bound(maker, client_record)?;
+            connect_to_listener(maker, sockets, client.as_fd(), listener.inode)?;
+            let server = accept_own(maker, listener_id)?;
+            if first_is_server { (server, client) } else { (client, server) }
+        }
+        None => {
+            let pair = remote_pair(maker, record.kind)?;
+            unix_name::bind(maker, pair.0.as_fd(), record)?;
+            unix_name::bind(maker, pair.1.as_fd(), peer)?;
+            pair
+        }
+    };
+    options::all(first.as_fd(), record)?;
+    options::all(second.as_fd(), peer)?;
+    maker.made.insert(id, first);
+    maker.made.insert(peer_id, second);
+    Ok(())
+}
+
+/// A pair that the process under construction makes.
+fn remote_pair(maker: &mut Maker<'_, '_>, kind: i32) -> RestoreResult<(OwnedFd, OwnedFd)> {
+    let builder = &mut *maker.builder;
+    let at = builder.remote.reserve(8)?;
+    let kind = u64::from((kind | libc::SOCK_CLOEXEC).unsigned_abs());
+    let args = [u64::from(libc::AF_UNIX.unsigned_abs()), kind, 0, at.get()];
+    builder.call("socketpair", &"a pair of sockets", libc::SYS_socketpair, &args)?;
+    let both = builder.remote.memory().read_u64(at)?;
+    let numbers = [both & u64::from(u32::MAX), both >> 32];
+    let process = pidfd::open(builder.remote.pid())?;
+    let get = |number: u64| pidfd::getfd(process.as_fd(), i32::try_from(number).unwrap_or(-1));
+    let pair = (get(numbers[0])?, get(numbers[1])?);
+    for number in numbers {
+        builder.call("close", &format!("fd {number}"), libc::SYS_close, &[number])?;
+    }
+    Ok(pair)
+}
+
+fn connect_to_listener(
+    maker: &mut Maker<'_, '_>,
+    sockets: &Sockets<'_>,
+    client: BorrowedFd<'_>,
+    listener_inode: u64,
+) -> RestoreResult<()> {
+    let missing = || RestoreError::Inconsistent { what: format!("listener {listener_inode} is not in it") };
+    let (id, listener) =
+        *sockets.iter().find(|(_, other)| other.inode == listener_inode).ok_or_else(missing)?;
+    // As it is bound now, by the path that leads there from anywhere.
+    let name = match &listener.bound_file {
+        Some(file) => unix_name::file_name(Path::new(OsStr::from_bytes(&file.path))),
+        None => socket::local_name(maker.made(id)?)?,
+    };
+    let len = u64::try_from(name.len()).unwrap_or(0);
+    maker.in_process(client, |builder, number| {
+        let at = builder.place(&name)?;
+        let args = [number, at.get(), len];
+        builder.call("connect", &show(&listener.local), libc::SYS_connect, &args).map(drop)
+    })
+}
+
+/// Accepts the connection that the process under construction has just made. Others, by processes that found the listener already,
+/// are turned away.
+fn accept_own(maker: &Maker<'_, '_>, listener: OpenFileId) -> RestoreResult<OwnedFd> {
+    loop {
+        let server = socket::accept(maker.made(listener)?)?;
+        let creds = socket::option(server.as_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, 12)?.unwrap_or_default();
+        let pid = creds.get(..4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
+        if pid == Some(maker.builder.remote.pid()) {
+            return Ok(server);
+        }
+    }
+}
+
+fn connect_by_name(fd: BorrowedFd<'_>, address: &[u8]) -> RestoreResult<()> {
+    socket::connect(fd, address).map_err(|error| RestoreError::File {
+        path: show(address.get(2..).unwrap_or_default()).trim_matches('\0').to_owned(),
+        reason: format!("a socket of the program is connected to it, which is not possible now: {}", error.source),
+        remedy: "Start the service that listens there and restore again".into(),
+    })
+}

@@ -1,0 +1,126 @@
+//! Names of AF_UNIX sockets: files, and abstract names.
+use crate::error::{RestoreError, RestoreResult};
+use crate::files::Maker;
+use crate::files::common::show;
+use ckpt_image::record::{SocketFileV1, SocketV1};
+use ckpt_sys::{SysError, socket};
+use nix::errno::Errno;
+use std::ffi::OsStr;
+use std::fs::{self, Permissions};
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+
+/// Gives a socket its name.
+pub(super) fn bind(maker: &mut Maker<'_, '_>, fd: BorrowedFd<'_>, record: &SocketV1) -> RestoreResult<()> {
+    if record.local.is_empty() {
+        return Ok(());
+    }
+    match &record.bound_file {
+        Some(file) => bind_to_file(maker, fd, record, file),
+        None if record.local.get(2) == Some(&0) => socket::bind(fd, &record.local).map_err(|error| in_use(&record.local, &error)),
+        None => bind_without_file(fd, &record.local),
+    }
+}
+
+fn bind_to_file(
+    maker: &mut Maker<'_, '_>,
+    fd: BorrowedFd<'_>,
+    record: &SocketV1,
+    file: &SocketFileV1,
+) -> RestoreResult<()> {
+    let path = Path::new(OsStr::from_bytes(&file.path));
+    remove_stale(path, record.kind)?;
+    if file.directory.is_empty() {
+        socket::bind(fd, &record.local).map_err(|error| in_use(&record.local, &error))?;
+    } else {
+        // The socket remembers the relative name that it was bound with. The process under construction may change directories.
+        let local = record.local.clone();
+        let len = u64::try_from(local.len()).unwrap_or(0);
+        maker.in_process(fd, |builder, number| {
+            let directory = builder.place_path(&file.directory)?;
+            builder.call("chdir", &show(&file.directory), libc::SYS_chdir, &[directory.get()])?;
+            let name = builder.place(&local)?;
+            builder.call("bind", &show(&file.path), libc::SYS_bind, &[number, name.get(), len]).map(drop)
+        })?;
+    }
+    if let Err(error) = std::os::unix::fs::lchown(path, Some(file.owner.0), Some(file.owner.1)) {
+        tracing::warn!(path = %path.display(), %error, "a socket file keeps our owner");
+    }
+    fs::set_permissions(path, Permissions::from_mode(file.ident.mode & 0o7777))
+        .map_err(|error| SysError::new("chmod", path.display().to_string(), error).into())
+}
+
+/// Removes a socket file that nobody is bound to any more.
+fn remove_stale(path: &Path, kind: i32) -> RestoreResult<()> {
+    let refuse = |reason: &str, remedy: &str| RestoreError::File {
+        path: path.display().to_string(),
+        reason: reason.into(),
+        remedy: remedy.into(),
+    };
+    let there = match fs::symlink_metadata(path) {
+        Ok(there) => there,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return match path.parent().filter(|parent| !parent.is_dir()) {
+                Some(_) => Err(refuse(
+                    "the program has a socket there, and the directory is not there any more",
+                    "Make the directory again and restore",
+                )),
+                None => Ok(()),
+            };
+        }
+        Err(error) => return Err(SysError::new("stat", path.display().to_string(), error).into()),
+    };
+    if !there.file_type().is_socket() {
+        return Err(refuse(
+            "the program has a socket there, and now something else is",
+            "Move it away and restore again",
+        ));
+    }
+    let probe = socket::new(libc::AF_UNIX, kind | libc::SOCK_NONBLOCK, 0)?;
+    match socket::connect(probe.as_fd(), &file_name(path)) {
+        Err(error) if matches!(error.errno(), Some(Errno::ECONNREFUSED | Errno::ENOENT)) => {}
+        _ => {
+            return Err(refuse(
+                "the program has a socket there, and now another process uses it",
+                "End that process and restore again",
+            ));
+        }
+    }
+    fs::remove_file(path).map_err(|error| SysError::new("unlink", path.display().to_string(), error).into())
+}
+
+/// `struct sockaddr_un` with a path.
+pub(super) fn file_name(path: &Path) -> Vec<u8> {
+    let mut name = 1_u16.to_ne_bytes().to_vec();
+    name.extend_from_slice(path.as_os_str().as_bytes());
+    name.push(0);
+    name
+}
+
+/// Binds to a file that the program has removed since; if its name is another's now, to a name that nobody knows.
+fn bind_without_file(fd: BorrowedFd<'_>, local: &[u8]) -> RestoreResult<()> {
+    let name = local[2..].split(|byte| *byte == 0).next().unwrap_or_default();
+    let path = Path::new(OsStr::from_bytes(name));
+    if path.is_absolute() && socket::bind(fd, local).is_ok() {
+        return fs::remove_file(path)
+            .map_err(|error| SysError::new("unlink", path.display().to_string(), error).into());
+    }
+    tracing::warn!(path = %path.display(), "a socket whose file is gone has an abstract name now");
+    Ok(socket::bind(fd, &local[..2])?)
+}
+
+fn in_use(local: &[u8], error: &SysError) -> RestoreError {
+    let name = local.get(2..).unwrap_or_default();
+    let name = match name.split_first() {
+        Some((0, name)) => format!("@{}", show(name)),
+        _ => show(name),
+    };
+    RestoreError::File {
+        path: name,
+        reason: format!("a socket of the program has this name, and cannot get it now: {}", error.source),
+        remedy: "End the process that has it (ss -xlp shows it) and restore again".into(),
+    }
+}
