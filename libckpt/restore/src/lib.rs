@@ -5,16 +5,18 @@
 //!
 //! Architecture invariants: capture and restore never know each other; until the last step a failure leaves nothing behind: the half-made
 //! process dies with its tracer.
-#![allow(dead_code)] // until restore.rs joins, with memory and files
 mod builder;
 mod content;
 mod creds;
 pub mod error;
+mod files;
+mod fs;
 mod leader;
 mod machine;
 mod mapped_file;
 mod mm;
 mod pages;
+mod restore;
 mod sighand;
 mod task;
 mod thread;
@@ -23,3 +25,4 @@ mod vdso;
 mod vma;
 
 pub use error::RestoreError;
+pub use restore::{RestoreRequest, Restored, restore};

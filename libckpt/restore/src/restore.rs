@@ -1,13 +1,13 @@
 //! The way of a restore: from an empty process to a running job.
 use crate::builder::Builder;
-use ckpt_image::Image;
-use ckpt_image::record::{FdTableV1, FsV1, MmV1, Record, SighandV1, TaskV1, ThreadV1};
-use ckpt_sys::inject::Injector;
-use ckpt_sys::memory::ProcessMemory;
 use crate::error::{RestoreError, RestoreResult};
 use crate::leader::{self, Leader};
 use crate::{files, fs, machine, mm, sighand, task, thread, timer};
 use ckpt_dirty::Tracking;
+use ckpt_image::Image;
+use ckpt_image::record::{FdTableV1, FsV1, MmV1, Record, SighandV1, TaskV1, ThreadV1};
+use ckpt_sys::inject::Injector;
+use ckpt_sys::memory::ProcessMemory;
 use std::os::fd::RawFd;
 
 /// What to restore, and how.
@@ -49,9 +49,9 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     let remote = leader::take_hold(&leader, &memory, &mm, &task)?;
     let mut builder = Builder::new(remote);
 
-    files::prepare(&mut builder, image, &table, request.stdio)?;
+    files::prepare(&mut builder, &table)?;
     mm::restore_mm(&mut builder, image, &mm)?;
-    files::restore_files(&mut builder, image, &table)?;
+    files::restore_files(&mut builder, image, &table, request.stdio)?;
     builder.finish_seals()?;
     fs::restore_fs(&mut builder, &fs)?;
     task::restore_features(&mut builder, &task)?;
@@ -60,6 +60,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
         thread::spawn_thread(&mut builder, thread.tid)?;
         leader.add_thread(thread.tid);
     }
+    files::restore_owners(&mut builder, image, &table)?;
     task::restore_task(&mut builder, &task)?;
     timer::restore_posix_timers(&mut builder, &task.posix_timers)?;
     task::restore_rlimits(&mut builder, &task)?;

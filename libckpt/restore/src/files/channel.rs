@@ -42,11 +42,7 @@ impl Channel {
     }
 
     /// Sends descriptors, at most [`MESSAGE_FILES_MAX`]; the numbers that they get: the lowest free ones, all close-on-exec.
-    pub(super) fn send(
-        &self,
-        builder: &mut Builder<'_>,
-        fds: &[BorrowedFd<'_>],
-    ) -> RestoreResult<Vec<u64>> {
+    pub(super) fn send(&self, builder: &mut Builder<'_>, fds: &[BorrowedFd<'_>]) -> RestoreResult<Vec<u64>> {
         socket::send(self.ours.as_fd(), b"f", &Attached { files: fds, ..Attached::default() })?;
         let byte = builder.remote.reserve(16)?.get();
         let control = builder.remote.reserve(CONTROL)?;
@@ -76,7 +72,10 @@ impl Channel {
     /// Sends one descriptor; its number there.
     pub(super) fn send_one(&self, builder: &mut Builder<'_>, fd: BorrowedFd<'_>) -> RestoreResult<u64> {
         let numbers = self.send(builder, &[fd])?;
-        numbers.first().copied().ok_or_else(|| RestoreError::Inconsistent { what: "a lost descriptor".into() })
+        numbers
+            .first()
+            .copied()
+            .ok_or_else(|| RestoreError::Inconsistent { what: "a lost descriptor".into() })
     }
 
     /// Closes both ends.

@@ -53,7 +53,12 @@ pub(super) fn watch_moved(
             // Received descriptors get the lowest numbers: the set must not sit where the entry goes.
             let landed = channel.send_one(builder, std::os::fd::AsFd::as_fd(&watched))?;
             if landed != wanted {
-                builder.call("dup3", &format!("fd {wanted}"), libc::SYS_dup3, &[landed, wanted, cloexec()])?;
+                builder.call(
+                    "dup3",
+                    &format!("fd {wanted}"),
+                    libc::SYS_dup3,
+                    &[landed, wanted, cloexec()],
+                )?;
                 close(builder, landed)?;
             }
             let number = channel.send_one(builder, std::os::fd::AsFd::as_fd(&set))?;

@@ -40,8 +40,8 @@ pub(super) fn make(watches: &[InotifyWatchV1], unread: u32) -> RestoreResult<Own
 /// Leaves one IN_Q_OVERFLOW in the queue, the kernel's own word for lost events. It comes when the queue is full: that is filled with events of two
 /// watches in turn, as equal ones in a row are one, and emptied again up to the last.
 fn overflow(inotify: BorrowedFd<'_>) -> RestoreResult<()> {
-    let text = std::fs::read_to_string(QUEUE_LIMIT)
-        .map_err(|error| SysError::new("read", QUEUE_LIMIT, error))?;
+    let text =
+        std::fs::read_to_string(QUEUE_LIMIT).map_err(|error| SysError::new("read", QUEUE_LIMIT, error))?;
     let limit: usize = text.trim().parse().unwrap_or(0);
     let mut watched = Vec::new();
     for _ in 0..2 {

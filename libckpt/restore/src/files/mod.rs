@@ -58,12 +58,7 @@ impl Maker<'_, '_> {
 }
 
 /// Rids the process under construction of the descriptors that it was born with, and lets it have as many as it may.
-pub(crate) fn prepare(
-    builder: &mut Builder<'_>,
-    _image: &Image,
-    table: &FdTableV1,
-    _stdio: [RawFd; 3],
-) -> RestoreResult<()> {
+pub(crate) fn prepare(builder: &mut Builder<'_>, table: &FdTableV1) -> RestoreResult<()> {
     close_all(builder)?;
     place::raise_limit(builder, table)
 }

@@ -24,17 +24,15 @@ pub(super) fn make(
         let opened = descriptor::open(&link, flags, 0);
         return Ok(opened.map_err(|errno| SysError::new("open", show(&link), errno))?);
     }
-    let who = number.map_or_else(|| "the program".to_owned(), |number| format!("descriptor {number} of the program"));
+    let who = number
+        .map_or_else(|| "the program".to_owned(), |number| format!("descriptor {number} of the program"));
     open(path, open_flags(file), ident.mode, &who)
 }
 
 /// Opens a file that must be there and be of the same type; `mode` is what it had, `who` has it.
 pub(super) fn open(path: &[u8], flags: i32, mode: u32, who: &str) -> RestoreResult<OwnedFd> {
-    let refuse = |reason: String, remedy: &str| RestoreError::File {
-        path: show(path),
-        reason,
-        remedy: remedy.into(),
-    };
+    let refuse =
+        |reason: String, remedy: &str| RestoreError::File { path: show(path), reason, remedy: remedy.into() };
     let opened = match descriptor::open(path, flags, 0) {
         // Only the owner may ask for it; all else is the same without.
         Err(Errno::EPERM) if flags & libc::O_NOATIME != 0 => {
@@ -43,9 +41,10 @@ pub(super) fn open(path: &[u8], flags: i32, mode: u32, who: &str) -> RestoreResu
         other => other,
     };
     let fd = opened.map_err(|errno| match errno {
-        Errno::ENOENT | Errno::ENOTDIR => {
-            refuse(format!("{who} has it open, and it is not there any more"), "Put it back and restore again")
-        }
+        Errno::ENOENT | Errno::ENOTDIR => refuse(
+            format!("{who} has it open, and it is not there any more"),
+            "Put it back and restore again",
+        ),
         Errno::EACCES | Errno::EPERM => refuse(
             format!("{who} has it open, and it may not be opened ({errno})"),
             "Restore as the user who may, or as root",

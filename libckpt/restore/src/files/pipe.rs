@@ -71,7 +71,9 @@ pub(super) fn fill(to: BorrowedFd<'_>, end: &PipeEndV1) -> RestoreResult<()> {
     let mut rest = end.data.as_slice();
     for len in &end.packets {
         let Some((packet, tail)) = rest.split_at_checked(usize::try_from(*len).unwrap_or(usize::MAX)) else {
-            return Err(RestoreError::Inconsistent { what: "a pipe's packets are longer than its data".into() });
+            return Err(RestoreError::Inconsistent {
+                what: "a pipe's packets are longer than its data".into(),
+            });
         };
         write(to, packet)?;
         rest = tail;

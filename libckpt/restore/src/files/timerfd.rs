@@ -28,7 +28,9 @@ pub(super) fn make(image: &Image, kind: &FileKindV1) -> RestoreResult<OwnedFd> {
         };
         let spec = libc::itimerspec { it_interval: timespec(interval_ns), it_value: timespec(value) };
         // SAFETY: `spec` is an itimerspec; the old value is not asked for.
-        if unsafe { libc::timerfd_settime(timer.as_raw_fd(), flags, &raw const spec, std::ptr::null_mut()) } != 0 {
+        if unsafe { libc::timerfd_settime(timer.as_raw_fd(), flags, &raw const spec, std::ptr::null_mut()) }
+            != 0
+        {
             return Err(SysError::last("timerfd_settime", format!("clock {clock}")).into());
         }
     }

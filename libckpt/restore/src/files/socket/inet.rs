@@ -10,10 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Makes all sockets of TCP and UDP. Those with a name come first: a stand-in for a lost connection takes any port that is free.
-pub(super) fn make_all(
-    maker: &mut Maker<'_, '_>,
-    sockets: &[(OpenFileId, &SocketV1)],
-) -> RestoreResult<()> {
+pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &[(OpenFileId, &SocketV1)]) -> RestoreResult<()> {
     let lost = |socket: &SocketV1| matches!(socket.state, SocketStateV1::ConnectionLost { .. });
     for (id, socket) in sockets.iter().filter(|(_, socket)| !lost(socket)) {
         maker.made.insert(*id, make(socket)?);
@@ -33,7 +30,8 @@ fn make(record: &SocketV1) -> RestoreResult<OwnedFd> {
             // Connections of the killed process may linger at the port.
             socket::set_int_option(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
         }
-        socket::bind(fd, &record.local).map_err(|error| refused(&record.local, "listens or is bound", &error))?;
+        socket::bind(fd, &record.local)
+            .map_err(|error| refused(&record.local, "listens or is bound", &error))?;
     }
     options::all(fd, record)?;
     match &record.state {
@@ -50,7 +48,9 @@ fn make(record: &SocketV1) -> RestoreResult<OwnedFd> {
 
 fn refused(address: &[u8], does: &str, error: &SysError) -> RestoreError {
     let remedy = match error.errno() {
-        Some(Errno::EADDRINUSE) => "End the program that uses this address now (ss -anp shows it) and restore again",
+        Some(Errno::EADDRINUSE) => {
+            "End the program that uses this address now (ss -anp shows it) and restore again"
+        }
         Some(Errno::EADDRNOTAVAIL) => "Give this machine that address (ip address add) and restore again",
         Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::ENODEV) => {
             "Bring up the network that leads there and restore again"

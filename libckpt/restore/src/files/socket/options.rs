@@ -39,11 +39,7 @@ pub(super) fn of_lost(fd: BorrowedFd<'_>, socket: &SocketV1) -> RestoreResult<()
     restore(fd, socket, |which| !OF_THE_NETWORK.contains(&which))
 }
 
-fn restore(
-    fd: BorrowedFd<'_>,
-    socket: &SocketV1,
-    wanted: impl Fn((i32, i32)) -> bool,
-) -> RestoreResult<()> {
+fn restore(fd: BorrowedFd<'_>, socket: &SocketV1, wanted: impl Fn((i32, i32)) -> bool) -> RestoreResult<()> {
     for (level, name, value) in socket.options.iter().filter(|(level, name, _)| wanted((*level, *name))) {
         // Most are as in every new socket; some could not even be set to that.
         let buffer = *level == libc::SOL_SOCKET && matches!(*name, libc::SO_SNDBUF | libc::SO_RCVBUF);

@@ -27,7 +27,9 @@ pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &Sockets<'_>) -> Rest
     let mut widows = Vec::new();
     for (id, record) in sockets {
         match &record.state {
-            SocketStateV1::Connected { peer_inode, .. } => make_connected(maker, sockets, (*id, record), *peer_inode)?,
+            SocketStateV1::Connected { peer_inode, .. } => {
+                make_connected(maker, sockets, (*id, record), *peer_inode)?
+            }
             SocketStateV1::PeerClosed { reset } => {
                 let (made, peer) = remote_pair(maker, record.kind)?;
                 options::all(made.as_fd(), record)?;
@@ -186,7 +188,8 @@ fn connect_to_listener(
 fn accept_own(maker: &Maker<'_, '_>, listener: OpenFileId) -> RestoreResult<OwnedFd> {
     loop {
         let server = socket::accept(maker.made(listener)?)?;
-        let creds = socket::option(server.as_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, 12)?.unwrap_or_default();
+        let creds =
+            socket::option(server.as_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, 12)?.unwrap_or_default();
         let pid = creds.get(..4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
         if pid == Some(maker.builder.remote.pid()) {
             return Ok(server);
@@ -197,7 +200,10 @@ fn accept_own(maker: &Maker<'_, '_>, listener: OpenFileId) -> RestoreResult<Owne
 fn connect_by_name(fd: BorrowedFd<'_>, address: &[u8]) -> RestoreResult<()> {
     socket::connect(fd, address).map_err(|error| RestoreError::File {
         path: show(address.get(2..).unwrap_or_default()).trim_matches('\0').to_owned(),
-        reason: format!("a socket of the program is connected to it, which is not possible now: {}", error.source),
+        reason: format!(
+            "a socket of the program is connected to it, which is not possible now: {}",
+            error.source
+        ),
         remedy: "Start the service that listens there and restore again".into(),
     })
 }

@@ -20,7 +20,9 @@ pub(super) fn bind(maker: &mut Maker<'_, '_>, fd: BorrowedFd<'_>, record: &Socke
     }
     match &record.bound_file {
         Some(file) => bind_to_file(maker, fd, record, file),
-        None if record.local.get(2) == Some(&0) => socket::bind(fd, &record.local).map_err(|error| in_use(&record.local, &error)),
+        None if record.local.get(2) == Some(&0) => {
+            socket::bind(fd, &record.local).map_err(|error| in_use(&record.local, &error))
+        }
         None => bind_without_file(fd, &record.local),
     }
 }

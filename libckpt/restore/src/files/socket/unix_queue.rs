@@ -30,7 +30,9 @@ pub(super) fn fill(
         let by_inode = |inode: u64| sockets.iter().find(|(_, other)| other.inode == inode).map(|(id, _)| *id);
         for message in &record.queue {
             let sender = match &record.state {
-                SocketStateV1::Connected { peer_inode, .. } => by_inode(*peer_inode).map(|id| maker.made(id)).transpose()?,
+                SocketStateV1::Connected { peer_inode, .. } => {
+                    by_inode(*peer_inode).map(|id| maker.made(id)).transpose()?
+                }
                 SocketStateV1::PeerClosed { .. } => {
                     widows.iter().find(|widow| widow.inode == record.inode).map(|widow| widow.peer.as_fd())
                 }
@@ -62,7 +64,9 @@ fn send_by_name(
     message: &DatagramV1,
 ) -> RestoreResult<()> {
     let to = socket::local_name(receiver)?;
-    let named = |other: &SocketV1| !message.from.is_empty() && other.local == message.from && other.kind == libc::SOCK_DGRAM;
+    let named = |other: &SocketV1| {
+        !message.from.is_empty() && other.local == message.from && other.kind == libc::SOCK_DGRAM
+    };
     match sockets.iter().find(|(_, other)| named(other)) {
         Some((id, _)) => send_all(maker, maker.made(*id)?, message, &to),
         None => {
@@ -99,7 +103,9 @@ fn send(sender: BorrowedFd<'_>, data: &[u8], attached: &mut Attached<'_>) -> Res
     let result = loop {
         match socket::send(sender, data, attached) {
             // The one who sent it is gone, or we may not speak for him.
-            Err(error) if attached.creds.is_some() && matches!(error.errno(), Some(Errno::ESRCH | Errno::EPERM)) => {
+            Err(error)
+                if attached.creds.is_some() && matches!(error.errno(), Some(Errno::ESRCH | Errno::EPERM)) =>
+            {
                 attached.creds = None;
             }
             Err(error) if error.errno() == Some(Errno::EAGAIN) && enlarged.is_none() => {
