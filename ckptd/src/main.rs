@@ -1,1 +1,25 @@
-fn main() {}
+//! `ckpt`, the command, and `ckptd`, the daemon: one executable.
+//!
+//! Way through: [`cli`] has one file for each command; those that act on a live job ask the [`daemon`] over the
+//! [`protocol`]; the daemon has a [`worker`] process do each capture. The others read the store's files themselves.
+mod cli;
+mod client;
+mod daemon;
+mod endpoint;
+mod every;
+mod failure;
+mod job_name;
+mod logging;
+mod pids;
+mod protocol;
+mod roster;
+mod store_dir;
+mod target;
+mod tickets;
+mod worker;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

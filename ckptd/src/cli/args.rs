@@ -1,0 +1,197 @@
+//! Commands and options, as docs and scripts know them.
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Keeps any unmodified Linux program alive: saves it while it runs, and brings it back as it was.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ckpt",
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The store's directory [default: /var/lib/ckpt for root, $XDG_STATE_HOME/ckpt for others]
+    #[arg(long, global = true, value_name = "DIR", env = "CKPT_STORE", hide_env_values = true)]
+    pub(crate) store: Option<PathBuf>,
+    /// Print JSON: one object, or one a line for lists
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print results and errors only
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Tell more; twice: everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a program under protection, wait for it, and exit with its status
+    Run(Run),
+    /// Protect a running process tree
+    Attach(Attach),
+    /// Take a checkpoint, and print its id
+    Save(Save),
+    /// List jobs and checkpoints, newest last
+    List {
+        /// Only this job
+        job: Option<String>,
+    },
+    /// Show what an image holds
+    Show {
+        /// The checkpoint
+        id: String,
+    },
+    /// Bring a checkpoint back
+    Restore(Restore),
+    /// Turn a chain of incremental checkpoints into one full checkpoint
+    Merge {
+        /// A checkpoint, or a job for its newest one
+        #[arg(value_name = "JOB|ID")]
+        target: String,
+    },
+    /// Read and check every byte of an image, or of the whole store
+    Verify {
+        /// Only this checkpoint
+        id: Option<String>,
+    },
+    /// Delete a checkpoint; if others need it, it is merged into them first
+    Rm {
+        /// The checkpoint
+        id: String,
+    },
+    /// Delete all but the newest checkpoints of a job
+    Prune {
+        /// The job
+        job: String,
+        /// How many to keep
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        keep: u32,
+    },
+    /// Write a checkpoint with all that it needs to one file
+    Export {
+        /// The checkpoint
+        id: String,
+        /// The file; - is standard output
+        file: PathBuf,
+    },
+    /// Read a checkpoint from a file that export wrote
+    Import {
+        /// The file; - is standard input
+        file: PathBuf,
+    },
+    /// Say what this kernel and these privileges allow; with a pid: whether that process can be saved
+    Check {
+        /// The process
+        #[arg(value_parser = clap::value_parser!(i32).range(1..))]
+        pid: Option<i32>,
+    },
+    /// Show the main job on a sample program, narrated, in under a minute
+    Demo,
+    /// Run the daemon in the foreground
+    Daemon {
+        /// Leave the caller behind once the socket listens
+        #[arg(long, hide = true)]
+        background: bool,
+    },
+    #[command(name = "__capture", hide = true)]
+    CaptureWorker,
+    #[command(name = "__restore", hide = true)]
+    RestoreWorker,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) protection: Protection,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Attach {
+    /// The root of the process tree
+    #[arg(value_parser = clap::value_parser!(i32).range(1..))]
+    pub(crate) pid: i32,
+    #[command(flatten)]
+    pub(crate) protection: Protection,
+}
+
+/// How a job is protected.
+#[derive(Debug, Args)]
+pub(crate) struct Protection {
+    /// The job's name [default: the program's]
+    #[arg(long, value_name = "JOB")]
+    pub(crate) name: Option<String>,
+    /// Take a checkpoint every so often: 500ms, 10s, 5m, 1h
+    #[arg(long, value_name = "DUR")]
+    pub(crate) every: Option<String>,
+    /// Save this file or directory with the job (comes with a later release)
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Save {
+    /// A job, or the pid of a process; one that is not protected yet becomes a job
+    #[arg(value_name = "JOB|PID")]
+    pub(crate) target: String,
+    /// Take a full checkpoint
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// End the job once it is saved
+    #[arg(long)]
+    pub(crate) stop: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// A checkpoint, or a job for its newest one
+    #[arg(value_name = "ID|JOB")]
+    pub(crate) target: String,
+    /// Leave it running, and print its pid
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Start at once and bring memory on demand (comes with a later release)
+    #[arg(long)]
+    pub(crate) lazy: bool,
+    /// Which pids it gets
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) pid: PidChoice,
+    /// What happens to the data files
+    #[arg(long, value_enum, default_value = "keep")]
+    pub(crate) files: FilesChoice,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PidChoice {
+    /// The same, if they are free
+    Auto,
+    /// The same
+    Same,
+    /// New ones, in a namespace of their own (comes with a later release)
+    New,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FilesChoice {
+    /// Roll them back (comes with a later release)
+    Restore,
+    /// Refuse if they have changed (comes with a later release)
+    Check,
+    /// Leave them as they are
+    Keep,
+}

@@ -1,0 +1,64 @@
+//! `ckpt check`
+mod kernel;
+
+use super::Context;
+use super::print;
+use crate::failure::{NOT_DONE, Outcome};
+use serde::Serialize;
+
+/// One line of the report.
+#[derive(Serialize)]
+struct Line {
+    /// Whether it is as ckpt would like it to be.
+    ok: bool,
+    /// Nothing works without it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    required: bool,
+    what: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+/// Reports what is possible here, or for one process. Exit status 1 when something that is needed is missing.
+pub(crate) fn check(context: &Context, pid: Option<i32>) -> Outcome<u8> {
+    let lines = match pid {
+        None => kernel::report(),
+        Some(pid) => {
+            crate::target::inspect(pid)?;
+            ckpt_capture::check(pid)
+                .into_iter()
+                .map(|finding| Line {
+                    ok: finding.ok,
+                    required: !finding.ok,
+                    what: finding.what,
+                    remedy: finding.remedy,
+                })
+                .collect()
+        }
+    };
+    for line in &lines {
+        if context.json {
+            print::line(print::json(line));
+            continue;
+        }
+        let mark = match (line.ok, line.required) {
+            (true, _) => "yes",
+            (false, true) => "NO ",
+            (false, false) => "no ",
+        };
+        print::line(format!("{mark}  {}", line.what));
+        if let Some(remedy) = line.remedy.as_ref().filter(|_| !line.ok) {
+            print::line(format!("     {remedy}"));
+        }
+    }
+    let missing = lines.iter().any(|line| !line.ok && line.required);
+    if !context.json && !context.quiet {
+        print::line(match (pid, missing) {
+            (None, false) => "programs can be saved and restored here".to_owned(),
+            (None, true) => "programs cannot be saved and restored here".to_owned(),
+            (Some(pid), false) => format!("pid {pid} can be saved as it is"),
+            (Some(pid), true) => format!("pid {pid} cannot be saved as it is"),
+        });
+    }
+    Ok(if missing { NOT_DONE } else { 0 })
+}

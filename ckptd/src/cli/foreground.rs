@@ -1,0 +1,93 @@
+//! Standing in for a program in the foreground: passing signals on, stopping with it, ending as it ended.
+use crate::failure::{Failure, Outcome};
+use nix::errno::Errno;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, kill, raise, sigaction};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, getpgid, getpgrp};
+
+/// What is passed on.
+const PASSED_ON: [Signal; 9] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGWINCH,
+    Signal::SIGCONT,
+    Signal::SIGTSTP,
+];
+
+/// Signals are read from a descriptor from here on, so that none is lost between the program's start and the wait.
+pub(crate) struct Foreground {
+    signals: SignalFd,
+    caller_mask: SigSet,
+    caller_sigchld: SigAction,
+}
+
+impl Foreground {
+    /// Blocks the signals that are passed on. Called before the program starts.
+    pub(crate) fn prepare() -> Outcome<Self> {
+        let fail = |errno: Errno| Failure::new(format!("cannot handle signals: {errno}"));
+        let mut mask = SigSet::empty();
+        PASSED_ON.iter().for_each(|signal| mask.add(*signal));
+        mask.add(Signal::SIGCHLD);
+        // A caller that ignores SIGCHLD would have the kernel throw the program's exit status away.
+        let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+        // SAFETY: no handler is installed.
+        let caller_sigchld = unsafe { sigaction(Signal::SIGCHLD, &default) }.map_err(fail)?;
+        let caller_mask = mask.thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(fail)?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC).map_err(fail)?;
+        Ok(Self { signals, caller_mask, caller_sigchld })
+    }
+
+    /// Gives a child, before it executes a program, the signal state that this command was started with.
+    pub(crate) fn undo_in_child(&self) -> nix::Result<()> {
+        // SAFETY: this is what the caller had, which cannot be a handler across exec.
+        unsafe { sigaction(Signal::SIGCHLD, &self.caller_sigchld) }?;
+        // Rust's start-up code ignores SIGPIPE; programs expect its default.
+        let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+        // SAFETY: no handler is installed.
+        unsafe { sigaction(Signal::SIGPIPE, &default) }?;
+        self.caller_mask.thread_set_mask()
+    }
+
+    /// Waits until the child ends, and returns the exit status that says how: 128+N for signal N.
+    pub(crate) fn wait(&self, child: i32) -> Outcome<u8> {
+        let pid = Pid::from_raw(child);
+        let mut stop_with_it = false;
+        loop {
+            match waitpid(pid, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED)) {
+                Ok(WaitStatus::Exited(_, code)) => return Ok(code.to_le_bytes()[0]),
+                Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(128 + (signal as i32).to_le_bytes()[0]),
+                Ok(WaitStatus::Stopped(..)) => {
+                    // Only when a terminal's stop came this way: a job that somebody else stopped is also continued
+                    // by somebody else, and who would continue us?
+                    if std::mem::take(&mut stop_with_it) {
+                        let _ = raise(Signal::SIGSTOP);
+                    }
+                    continue;
+                }
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Failure::new(format!("cannot wait for pid {child}: {errno}"))),
+            }
+            let Ok(Some(info)) = self.signals.read_signal() else { continue };
+            let Some(signal) =
+                i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok())
+            else {
+                continue;
+            };
+            stop_with_it |= signal == Signal::SIGTSTP;
+            if signal != Signal::SIGCHLD && !has_it_already(pid, info.ssi_code) {
+                // It may have ended a moment ago.
+                let _ = kill(pid, signal);
+            }
+        }
+    }
+}
+
+/// Whether the child got the signal, too: a terminal sends it to the whole process group.
+fn has_it_already(child: Pid, code: i32) -> bool {
+    code == libc::SI_KERNEL && getpgid(Some(child)) == Ok(getpgrp())
+}

@@ -1,0 +1,86 @@
+//! `ckpt restore`
+use super::args::{FilesChoice, PidChoice, Restore};
+use super::foreground::Foreground;
+use super::{Context, later};
+use crate::client::Client;
+use crate::failure::{Failure, Outcome};
+use crate::pids;
+use crate::protocol::{Answer, Register, Request, Source};
+use ckpt_dirty::Tracking;
+use ckpt_image::{Image, Store};
+use ckpt_restore::RestoreRequest;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Brings a checkpoint back; in the foreground, ends as the program ends.
+pub(crate) fn restore(context: &Context, options: &Restore) -> Outcome<u8> {
+    if options.lazy {
+        return Err(later("--lazy"));
+    }
+    match options.files {
+        FilesChoice::Restore => return Err(later("--files restore")),
+        FilesChoice::Check => return Err(later("--files check")),
+        FilesChoice::Keep => {}
+    }
+    if options.pid == PidChoice::New {
+        return Err(later("--pid new"));
+    }
+    let store = Store::open(&context.store)?;
+    let id = super::resolve(&store, &options.target)?;
+    let image = store.image(&id)?;
+    Client::of_existing(&context.store)?.forget_tickets(&image.manifest().job);
+    pids::wait_until_free(&image).map_err(|failure| explain(failure, options.pid))?;
+    if options.detach { detached(context, &image) } else { foreground(context, &image) }
+}
+
+/// `--pid auto` promises a way out that does not exist yet.
+fn explain(mut failure: Failure, choice: PidChoice) -> Failure {
+    if choice == PidChoice::Auto {
+        let way_out = "restoring under other pids, in a PID namespace, comes with a later release";
+        failure.remedy = Some(match failure.remedy {
+            Some(remedy) => format!("{remedy} ({way_out})"),
+            None => way_out.into(),
+        });
+    }
+    failure
+}
+
+fn detached(context: &Context, image: &Image) -> Outcome<u8> {
+    let request = Request::Restore { id: image.manifest().id.to_string() };
+    let Answer::Restored { job, pid } = Client::of_existing(&context.store)?.call(&request, &[])? else {
+        return Err(Failure::new("the daemon gave an answer to another question"));
+    };
+    if context.json {
+        println!("{}", serde_json::json!({ "id": image.manifest().id.as_str(), "job": job, "pid": pid }));
+    } else {
+        println!("{pid}");
+    }
+    Ok(0)
+}
+
+fn foreground(context: &Context, image: &Image) -> Outcome<u8> {
+    let foreground = Foreground::prepare()?;
+    let restored = ckpt_restore::restore(&RestoreRequest { image, stdio: [0, 1, 2], track: true })?;
+    let tracking = restored.tracking.map(Tracking::into_fds).unwrap_or_default();
+    if let Err(failure) = register(context, image, restored.root_pid, tracking) {
+        eprintln!("ckpt: {} runs unprotected: {}", image.manifest().job, failure.message);
+    }
+    foreground.wait(restored.root_pid)
+}
+
+/// Hands the program over to the daemon, so that its next checkpoint is incremental.
+fn register(context: &Context, image: &Image, pid: i32, tracking: Vec<(i32, OwnedFd)>) -> Outcome<()> {
+    let request = Request::Register(Register {
+        pid: Some(pid),
+        name: Some(image.manifest().job.clone()),
+        default_name: None,
+        every: None,
+        source: Source::Restore,
+        tracked: tracking.iter().map(|(pid, _)| *pid).collect(),
+        since: Some(image.manifest().id.to_string()),
+    });
+    let fds: Vec<_> = tracking.iter().map(|(_, fd)| fd.as_fd()).collect();
+    if let Answer::Registered { job } = Client::of_existing(&context.store)?.call(&request, &fds)? {
+        tracing::info!("protected as job {job}");
+    }
+    Ok(())
+}

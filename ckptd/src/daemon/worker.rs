@@ -1,0 +1,112 @@
+//! Worker processes: one for each capture and each detached restore.
+use super::Daemon;
+use super::job::Tracking;
+use crate::failure::{Failure, Outcome};
+use crate::protocol::{self, Answer, Register, Saved, Source, frame};
+use crate::worker::{CaptureOrder, CaptureReport, RestoreOrder, RestoreReport};
+use ckpt_image::CheckpointId;
+use nix::sys::wait::WaitStatus;
+use serde::{Serialize, de::DeserializeOwned};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+
+impl Daemon {
+    /// Has a worker take the checkpoint. `tracking` stays open here until the worker has succeeded; on every failure
+    /// it is closed, which leaves the job untracked and clean.
+    pub(super) async fn capture(
+        &self,
+        order: &CaptureOrder,
+        tracking: Tracking,
+    ) -> Outcome<(Saved, Tracking)> {
+        let (report, fds) = self.order::<CaptureReport>("__capture", order, &tracking).await?;
+        drop(tracking);
+        Ok((report.saved, pair(&report.tracked, fds)?))
+    }
+
+    /// Has a worker bring a checkpoint back; the restored program then becomes this daemon's child.
+    pub(super) async fn restore(self: &Rc<Self>, id: &CheckpointId) -> Outcome<Answer> {
+        let order = RestoreOrder { store: self.store.clone(), id: id.to_string() };
+        let (report, fds) = self.order::<RestoreReport>("__restore", &order, &Vec::new()).await?;
+        let pid = report.pid;
+        let register = Register {
+            pid: Some(pid),
+            name: Some(report.job.clone()),
+            default_name: None,
+            every: None,
+            source: Source::Restore,
+            tracked: report.tracked,
+            since: Some(id.to_string()),
+        };
+        match self.register(register, fds, pid).await {
+            Ok((Answer::Registered { job } | Answer::Covered { job }, _)) => {
+                Ok(Answer::Restored { job, pid })
+            }
+            Ok(_) => Ok(Answer::Restored { job: report.job, pid }),
+            Err(failure) => {
+                // It may have had little left to do; that it was restored is what was asked for.
+                tracing::warn!(job = report.job, pid, "restored, but not protected: {failure}");
+                Ok(Answer::Restored { job: report.job, pid })
+            }
+        }
+    }
+
+    async fn order<R: DeserializeOwned>(
+        &self,
+        role: &str,
+        order: &impl Serialize,
+        tracking: &Tracking,
+    ) -> Outcome<(R, Vec<OwnedFd>)> {
+        let (socket, ended) = self
+            .spawn(role)
+            .map_err(|error| Failure::new(format!("cannot start a worker process: {error}")))?;
+        let fds: Vec<_> = tracking.iter().map(|(_, fd)| fd.as_fd()).collect();
+        let sent = frame::send_async(&socket, &protocol::encode_request(order), &fds).await;
+        let received = match sent {
+            Ok(()) => frame::receive_async(&socket).await,
+            Err(error) => Err(error),
+        };
+        drop(socket);
+        let status = ended.await.ok();
+        match received {
+            Ok(Some(frame)) => Ok((protocol::decode_reply(&frame.payload)?, frame.fds)),
+            Ok(None) | Err(_) => {
+                let how = match status {
+                    Some(WaitStatus::Exited(_, code)) => format!("ended with status {code}"),
+                    Some(WaitStatus::Signaled(_, signal, _)) => format!("was killed by {signal}"),
+                    _ => "ended".into(),
+                };
+                Err(Failure::new(format!("the worker process {how} before it was done")).remedy(format!(
+                    "the daemon's log has what it said last: {}",
+                    self.endpoint.log().display()
+                )))
+            }
+        }
+    }
+
+    /// Starts a worker with one end of a socket pair as its standard input.
+    fn spawn(&self, role: &str) -> io::Result<(UnixStream, oneshot::Receiver<WaitStatus>)> {
+        let (ours, theirs) = StdStream::pair()?;
+        let child = Command::new("/proc/self/exe")
+            .arg0("ckpt-worker")
+            .arg(role)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .spawn()?;
+        let ended = self.reaper.ended(i32::try_from(child.id()).map_err(io::Error::other)?);
+        ours.set_nonblocking(true)?;
+        Ok((UnixStream::from_std(ours)?, ended))
+    }
+}
+
+fn pair(pids: &[i32], fds: Vec<OwnedFd>) -> Outcome<Tracking> {
+    if pids.len() != fds.len() {
+        return Err(Failure::new("the worker's report lacks descriptors that it announces"));
+    }
+    Ok(pids.iter().copied().zip(fds).collect())
+}
