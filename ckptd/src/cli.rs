@@ -22,6 +22,7 @@ use crate::failure::{Failure, Outcome};
 use args::{Cli, Command};
 use ckpt_image::{CheckpointId, Store, StoreError};
 use clap::Parser;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,6 +50,9 @@ pub(crate) fn main() -> ExitCode {
         crate::logging::start_daemon();
     } else if !matches!(cli.command, Command::Daemon { .. }) {
         crate::logging::start_command(cli.global.verbose, cli.global.quiet);
+    }
+    if !matches!(cli.command, Command::Run(_)) {
+        allow_many_files();
     }
     let context = Context {
         store: crate::store_dir::chosen(cli.global.store),
@@ -85,6 +89,17 @@ fn dispatch(context: &Context, command: Command) -> Outcome<u8> {
         Command::RestoreWorker => crate::worker::restore(),
     }?;
     Ok(0)
+}
+
+/// Raises the soft limit of open files to the hard one: a long chain needs a descriptor for each of its packs. Not for `run`,
+/// whose program would inherit it; a restored program gets its own limits back.
+fn allow_many_files() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        // Where that fails, the store says so when it matters.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 /// The arguments; a program called `ckptd` is `ckpt daemon`.
