@@ -46,7 +46,7 @@ pub(crate) fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { crate::failure::WRONG_USAGE } else { 0 });
         }
     };
-    if matches!(cli.command, Command::CaptureWorker | Command::RestoreWorker) {
+    if matches!(cli.command, Command::CaptureWorker | Command::CleanWorker | Command::RestoreWorker) {
         crate::logging::start_daemon();
     } else if !matches!(cli.command, Command::Daemon { .. }) {
         crate::logging::start_command(cli.global.verbose, cli.global.quiet);
@@ -86,6 +86,7 @@ fn dispatch(context: &Context, command: Command) -> Outcome<u8> {
         Command::Demo => demo::demo(context),
         Command::Daemon { background } => crate::daemon::run(context.store.clone(), background),
         Command::CaptureWorker => crate::worker::capture(),
+        Command::CleanWorker => crate::worker::clean(),
         Command::RestoreWorker => crate::worker::restore(),
     }?;
     Ok(0)

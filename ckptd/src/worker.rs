@@ -49,6 +49,17 @@ pub(crate) struct RestoreOrder {
     pub(crate) id: String,
 }
 
+/// Take away what a capture left in a process whose worker was killed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CleanOrder {
+    /// The process.
+    pub(crate) pid: i32,
+}
+
+/// A [`CleanOrder`] was carried out.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CleanReport {}
+
 /// What became of a [`RestoreOrder`]. The frame's descriptors are the userfaultfds of `tracked`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct RestoreReport {
@@ -66,6 +77,14 @@ type Report<T> = (T, Vec<OwnedFd>);
 /// `ckpt __capture`: takes one checkpoint.
 pub(crate) fn capture() -> Outcome<()> {
     obey(capture::capture)
+}
+
+/// `ckpt __clean`: cleans up after a worker that was killed.
+pub(crate) fn clean() -> Outcome<()> {
+    obey(|order: CleanOrder, _| {
+        ckpt_capture::clean(order.pid)?;
+        Ok((CleanReport {}, Vec::new()))
+    })
 }
 
 /// `ckpt __restore`: brings one checkpoint back, and ends; the program becomes the daemon's child.

@@ -108,6 +108,8 @@ pub(crate) enum Command {
     },
     #[command(name = "__capture", hide = true)]
     CaptureWorker,
+    #[command(name = "__clean", hide = true)]
+    CleanWorker,
     #[command(name = "__restore", hide = true)]
     RestoreWorker,
 }

@@ -123,8 +123,13 @@ impl Daemon {
                 Ok(saved)
             }
             Err(failure) => {
-                tracing::error!(job = job.name, pid = job.target.pid, "not saved: {failure}");
-                *job.last_error.borrow_mut() = Some(failure.message.clone());
+                let before = job.last_error.replace(Some(failure.message.clone()));
+                if before.as_ref() == Some(&failure.message) {
+                    // A schedule that fails each time for the same reason says so once.
+                    tracing::debug!(job = job.name, pid = job.target.pid, "not saved: {failure}");
+                } else {
+                    tracing::error!(job = job.name, pid = job.target.pid, "not saved: {failure}");
+                }
                 Err(failure)
             }
         }

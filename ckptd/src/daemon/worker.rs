@@ -3,7 +3,7 @@ use super::Daemon;
 use super::job::Tracking;
 use crate::failure::{Failure, Outcome};
 use crate::protocol::{self, Answer, Register, Saved, Source, frame};
-use crate::worker::{CaptureOrder, CaptureReport, RestoreOrder, RestoreReport};
+use crate::worker::{CaptureOrder, CaptureReport, CleanOrder, CleanReport, RestoreOrder, RestoreReport};
 use ckpt_image::CheckpointId;
 use nix::sys::wait::WaitStatus;
 use serde::{Serialize, de::DeserializeOwned};
@@ -16,6 +16,22 @@ use std::rc::Rc;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
+/// Why a worker did not do as it was told.
+enum Unmet {
+    /// It says why.
+    Failed(Failure),
+    /// It died in the middle.
+    Died(Failure),
+}
+
+impl From<Unmet> for Failure {
+    fn from(unmet: Unmet) -> Self {
+        match unmet {
+            Unmet::Failed(failure) | Unmet::Died(failure) => failure,
+        }
+    }
+}
+
 impl Daemon {
     /// Has a worker take the checkpoint. `tracking` stays open here until the worker has succeeded; on every failure
     /// it is closed, which leaves the job untracked and clean.
@@ -24,9 +40,24 @@ impl Daemon {
         order: &CaptureOrder,
         tracking: Tracking,
     ) -> Outcome<(Saved, Tracking)> {
-        let (report, fds) = self.order::<CaptureReport>("__capture", order, &tracking).await?;
+        let outcome = self.order::<CaptureReport>("__capture", order, &tracking).await;
         drop(tracking);
-        Ok((report.saved, pair(&report.tracked, fds)?))
+        match outcome {
+            Ok((report, fds)) => Ok((report.saved, pair(&report.tracked, fds)?)),
+            Err(Unmet::Failed(failure)) => Err(failure),
+            Err(Unmet::Died(failure)) => {
+                // The kernel let the job go when its tracer died; a few pages of ours may still be in it.
+                let order = CleanOrder { pid: order.pid };
+                if let Err(unmet) = self.order::<CleanReport>("__clean", &order, &Tracking::new()).await {
+                    tracing::error!(
+                        pid = order.pid,
+                        "cannot clean up after a dead worker: {}",
+                        Failure::from(unmet)
+                    );
+                }
+                Err(failure)
+            }
+        }
     }
 
     /// Has a worker bring a checkpoint back; the restored program then becomes this daemon's child.
@@ -61,10 +92,10 @@ impl Daemon {
         role: &str,
         order: &impl Serialize,
         tracking: &Tracking,
-    ) -> Outcome<(R, Vec<OwnedFd>)> {
-        let (socket, ended) = self
-            .spawn(role)
-            .map_err(|error| Failure::new(format!("cannot start a worker process: {error}")))?;
+    ) -> Result<(R, Vec<OwnedFd>), Unmet> {
+        let (socket, ended) = self.spawn(role).map_err(|error| {
+            Unmet::Failed(Failure::new(format!("cannot start a worker process: {error}")))
+        })?;
         let fds: Vec<_> = tracking.iter().map(|(_, fd)| fd.as_fd()).collect();
         let sent = frame::send_async(&socket, &protocol::encode_request(order), &fds).await;
         let received = match sent {
@@ -74,16 +105,18 @@ impl Daemon {
         drop(socket);
         let status = ended.await.ok();
         match received {
-            Ok(Some(frame)) => Ok((protocol::decode_reply(&frame.payload)?, frame.fds)),
+            Ok(Some(frame)) => match protocol::decode_reply(&frame.payload) {
+                Ok(report) => Ok((report, frame.fds)),
+                Err(failure) => Err(Unmet::Failed(failure)),
+            },
             Ok(None) | Err(_) => {
                 let how = match status {
                     Some(WaitStatus::Exited(_, code)) => format!("ended with status {code}"),
                     Some(WaitStatus::Signaled(_, signal, _)) => format!("was killed by {signal}"),
                     _ => "ended".into(),
                 };
-                Err(Failure::new(format!("the worker process {how} before it was done")).remedy(format!(
-                    "the daemon's log has what it said last: {}",
-                    self.endpoint.log().display()
+                Err(Unmet::Died(Failure::new(format!("the worker process {how} before it was done")).remedy(
+                    format!("the daemon's log has what it said last: {}", self.endpoint.log().display()),
                 )))
             }
         }
