@@ -11,81 +11,18 @@ use crate::addr::{CodeAddr, RemoteAddr};
 use crate::arch::{self, Gpr};
 use crate::error::SysError;
 use crate::memory::ProcessMemory;
-use crate::proc;
 use crate::ptrace::{self, Stop};
 use nix::errno::Errno;
+use scratch::{CODE_SIZE, DATA_SIZE, FRAME_OFFSET};
 
-/// Bytes of the scratch area's code page and recovery frame.
-const CODE_SIZE: u64 = 5 << 12;
-/// Bytes of its data pages.
-const DATA_SIZE: u64 = 16 << 12;
-/// Bytes of the whole scratch area.
-pub const SCRATCH_SIZE: u64 = CODE_SIZE + DATA_SIZE;
-const FRAME_OFFSET: u64 = 256;
+mod error;
+mod scratch;
+
+pub use error::{InjectError, InjectResult};
+pub use scratch::{SCRATCH_SIZE, Scratch, find_syscall_insn, leftovers};
+
 /// How often a call that a signal interrupts is made again.
 const RESTARTS_MAX: u32 = 100;
-
-/// An injection that did not happen: the target is gone, or ptrace refused. The outcome of the remote call itself is not in here.
-#[derive(Debug, thiserror::Error)]
-pub enum InjectError {
-    /// The thread ended.
-    #[error("thread {tid} ended while a system call ran in it")]
-    Gone {
-        /// Thread.
-        tid: i32,
-    },
-    /// The kernel refused.
-    #[error(transparent)]
-    Sys(#[from] SysError),
-    /// The target has no system call instruction that could be found.
-    #[error("pid {pid} has no vDSO to make a system call from")]
-    NoEntry {
-        /// Process.
-        pid: i32,
-    },
-    /// The target could not map the scratch area.
-    #[error("pid {pid} cannot map {bytes} bytes of scratch memory: {errno}")]
-    Scratch {
-        /// Process.
-        pid: i32,
-        /// How much.
-        bytes: u64,
-        /// Why.
-        errno: Errno,
-    },
-    /// The data of a call does not fit the scratch area.
-    #[error("{bytes} bytes do not fit the scratch area of {DATA_SIZE} bytes")]
-    TooLarge {
-        /// How much.
-        bytes: usize,
-    },
-    /// The thread stopped in a way that nothing here causes.
-    #[error("thread {tid} stopped unexpectedly in a remote system call: {stop:?}")]
-    Unexpected {
-        /// Thread.
-        tid: i32,
-        /// How.
-        stop: Stop,
-    },
-}
-
-/// Result of an injection.
-pub type InjectResult<T> = Result<T, InjectError>;
-
-/// The scratch area of one address space.
-#[derive(Debug, Clone, Copy)]
-pub struct Scratch {
-    code: CodeAddr,
-    data: RemoteAddr,
-}
-
-impl Scratch {
-    /// The address ranges that it takes up.
-    #[must_use]
-    pub fn ranges(&self) -> [std::ops::Range<u64>; 2] {
-        [self.code.get()..self.code.get() + CODE_SIZE, self.data.get()..self.data.get() + DATA_SIZE]
-    }
-}
 
 /// Runs system calls in one stopped thread.
 #[derive(Debug)]
@@ -496,41 +433,4 @@ impl Drop for Injector<'_> {
             tracing::error!(tid = self.tid, %error, "a thread could not be given back as it was");
         }
     }
-}
-
-/// Scratch areas that a killed tracer left in `pid`, which recovered from that by itself.
-pub fn leftovers(pid: i32, memory: &ProcessMemory) -> InjectResult<Vec<Scratch>> {
-    let mark_size = arch::SCRATCH_MARK.len();
-    let mut found = Vec::new();
-    for mapping in proc::maps::maps(pid)? {
-        let like_ours =
-            mapping.end - mapping.start >= CODE_SIZE && mapping.path.is_empty() && !mapping.shared;
-        if !like_ours || mapping.prot != (libc::PROT_READ | libc::PROT_EXEC).unsigned_abs() {
-            continue;
-        }
-        // Neighbouring areas may have become one mapping.
-        for code in (mapping.start..mapping.end).step_by(usize::try_from(CODE_SIZE).unwrap_or(1)) {
-            let mut bytes = vec![0; mark_size + 8];
-            memory.read(RemoteAddr::new(code + arch::MARK_OFFSET), &mut bytes)?;
-            let (mark, data) = bytes.split_at(mark_size);
-            if mark == arch::SCRATCH_MARK {
-                let data = data.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
-                found.push(Scratch { code: CodeAddr::new(code), data: RemoteAddr::new(data) });
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// A system call instruction in the target: in its vDSO.
-pub fn find_syscall_insn(pid: i32, memory: &ProcessMemory) -> InjectResult<CodeAddr> {
-    let vdso = proc::maps::find_special(pid, b"[vdso]")?.ok_or(InjectError::NoEntry { pid })?;
-    let len = usize::try_from(vdso.end - vdso.start).unwrap_or(0);
-    let mut text = vec![0; len];
-    memory.read(RemoteAddr::new(vdso.start), &mut text)?;
-    let at = text
-        .windows(arch::SYSCALL_INSN.len())
-        .position(|window| window == arch::SYSCALL_INSN)
-        .ok_or(InjectError::NoEntry { pid })?;
-    Ok(CodeAddr::new(vdso.start + u64::try_from(at).unwrap_or(0)))
 }
