@@ -202,7 +202,7 @@ fn random_checkpoint(
             match random.below(8) {
                 0 => {
                     w.absent(space, first, count).unwrap();
-                    range.for_each(|n| drop(wanted.remove(&(space, n))));
+                    wanted.retain(|(s, n), _| *s != space || !range.contains(n));
                 }
                 1 => {
                     w.live(space, first, count).unwrap();

@@ -150,7 +150,7 @@ fn at_every_step(operation: &str, prefix: &str, points: &[&str]) {
         })),
         _ => {}
     }
-    for (n, point) in points.iter().flat_map(|p| [format!("{p}"), format!("{p}.after")]).enumerate() {
+    for (n, point) in points.iter().flat_map(|p| [p.to_string(), format!("{p}.after")]).enumerate() {
         for action in ["kill", "error=ENOSPC"] {
             let what = format!("{operation}: {prefix}.{point}:{action}");
             let path = dir.path().join(format!("{n}-{action}"));
