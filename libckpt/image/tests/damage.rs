@@ -191,3 +191,18 @@ fn a_damaged_checkpoint_does_not_block_the_others() {
     store.collect_garbage().unwrap();
     assert_tidy(&store);
 }
+
+#[test]
+fn a_checkpoint_is_removed_whatever_else_is_damaged() {
+    let (_dir, store) = sample();
+    let all = store.checkpoints(Some("job")).unwrap();
+    let index = store.path().join("data").join(&all[0].files[1].name);
+    fs::write(&index, "rubbish").unwrap();
+    store.remove(&all[2].id).unwrap();
+    // Its child needs it, and would lose what it has of it.
+    assert!(matches!(store.remove(&all[0].id), Err(StoreError::Corrupt { path, .. }) if path == index));
+    assert_eq!(store.checkpoints(Some("job")).unwrap().len(), 2);
+    assert_eq!(store.prune("job", 0).unwrap().len(), 2);
+    store.collect_garbage().unwrap();
+    assert_tidy(&store);
+}

@@ -174,7 +174,9 @@ fn at_every_step(operation: &str, prefix: &str, points: &[&str]) {
                 let kept = (found.len(), before.len().min(after.len()), before.len().max(after.len()));
                 assert!((kept.1..=kept.2).contains(&kept.0), "{what}: {kept:?}");
             } else {
-                assert!(said.contains("OUTCOME disk full"), "{what}: {said}");
+                // Compaction is a courtesy: what it comes after is done.
+                let outcome = if prefix == "compact" { "OUTCOME done" } else { "OUTCOME disk full" };
+                assert!(said.contains(outcome), "{what}: {said}");
                 if ["commit", "import"].contains(&operation) {
                     assert!(found == before, "{what}: a failed commit must leave nothing");
                     assert_eq!(std::fs::read_dir(path.join("tmp")).unwrap().count(), 0, "{what}");

@@ -3,7 +3,7 @@ use crate::format::{BLOCK_PAGES, Manifest, RawRecord, Role, decode_record, split
 use crate::map::{END_OF_PAGES, ExtentMap, Place};
 use crate::page::{PAGE_SIZE, Space};
 use crate::record::{InventoryV1, Record, record_name};
-use crate::store::{PackReader, Store, check_digest, resolve, retrying};
+use crate::store::{PackReader, Store, check_digest, resolve};
 use crate::{CheckpointId, StoreError};
 use serde::Serialize;
 use std::ops::Range;
@@ -64,8 +64,7 @@ impl Store {
     /// chain, whose packs are all kept open.
     pub fn image(&self, id: &CheckpointId) -> Result<Image, StoreError> {
         self.check_format()?;
-        self.manifest(id)?;
-        let image = retrying(|| self.open_image(id))?;
+        let image = self.following(id, || self.open_image(id))?;
         image.records.list.iter().try_for_each(|r| r.check_known(&image.records.path))?;
         Ok(image)
     }

@@ -116,6 +116,20 @@ impl Store {
         Ok(layers)
     }
 
+    /// Reads a checkpoint's files with `action`, again when they vanish because someone merges or removes at the same time.
+    pub(crate) fn following<T>(
+        &self,
+        id: &CheckpointId,
+        action: impl FnMut() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.manifest(id)?;
+        retrying(action).map_err(|e| match e {
+            // Its files may be gone because it is.
+            StoreError::Missing { .. } => self.manifest(id).err().unwrap_or(e),
+            e => e,
+        })
+    }
+
     /// A checkpoint and, if it is incremental, its parent before it.
     pub(crate) fn layer_with_parent(&self, id: &CheckpointId) -> Result<Vec<Layer>, StoreError> {
         let top = self.layer(self.read_manifest(id)?)?;
@@ -182,7 +196,7 @@ pub(crate) fn resolve(layers: &[Layer]) -> (PackSet, Delta) {
 }
 
 /// Does something that reads a chain, again when files vanish because someone merges or removes at the same time.
-pub(crate) fn retrying<T>(mut action: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+pub(super) fn retrying<T>(mut action: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
     let mut missing = None;
     loop {
         match action() {

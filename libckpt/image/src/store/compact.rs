@@ -41,8 +41,8 @@ impl Store {
         let (operation, mut staging) = self.stage("compact")?;
         let (moved, pack) = survey.copy(&staging, data_name(&operation, Role::Pack), self.options.level)?;
         let lock = self.lock_exclusive()?;
-        staging
-            .publish_data(pack.as_slice().iter().map(|p| p.name.clone()).collect::<Vec<_>>().as_slice())?;
+        let names: Vec<String> = pack.iter().map(|p| p.name.clone()).collect();
+        staging.publish_data(&names)?;
         // From here on a manifest may need the pack; if none does in the end, the sweep takes it.
         staging.keep();
         staging.leave_garbage(true);
@@ -52,6 +52,13 @@ impl Store {
         });
         self.sweep(&lock, &mut staging);
         replaced
+    }
+
+    /// Compacts after something else that is done already, and that a damaged file or a full disk must not make fail.
+    pub(super) fn tidy(&self, job: &str) {
+        if let Err(e) = self.compact(job) {
+            tracing::warn!("packs of job {job} are not compacted for now: {e}");
+        }
     }
 
     /// Writes a checkpoint's page index anew.

@@ -1,5 +1,4 @@
 //! A checkpoint as one stream.
-use super::chain::retrying;
 use super::open::Store;
 use super::repack::{Needed, copy};
 use crate::format::{
@@ -20,8 +19,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoCheckpoint`]; a file is damaged; `out` cannot be written.
     pub fn export(&self, id: &CheckpointId, out: impl Write) -> Result<(), StoreError> {
-        self.manifest(id)?;
-        let image = retrying(|| self.open_image(id))?;
+        let image = self.following(id, || self.open_image(id))?;
         let writing = || StoreError::writing(Path::new(STREAM), "write");
         let out = BufWriter::with_capacity(1 << 18, out);
         let mut frames = FrameWriter::new(out, self.layout.id, id.as_str()).map_err(writing())?;

@@ -1,5 +1,5 @@
 //! Merging: taking the parents' pages into a checkpoint, by a new page index over the same packs.
-use super::chain::{Delta, Layer, PackSet, resolve, retrying};
+use super::chain::{Delta, Layer, PackSet, resolve};
 use super::open::Store;
 use crate::format::{FileRef, Kind, Manifest, PagesFile, Role};
 use crate::map::ExtentMap;
@@ -24,8 +24,8 @@ impl Store {
     /// it was.
     pub fn merge(&self, id: &CheckpointId) -> Result<(), StoreError> {
         self.fold(id, Depth::Full)?;
-        let job = self.manifest(id)?.job;
-        self.compact(&job)
+        self.tidy(&self.manifest(id)?.job);
+        Ok(())
     }
 
     /// Takes parents in.
@@ -35,7 +35,7 @@ impl Store {
         }
         loop {
             let (operation, mut staging) = self.stage("merge")?;
-            let layers = retrying(|| match depth {
+            let layers = self.following(id, || match depth {
                 Depth::Parent => self.layer_with_parent(id),
                 Depth::Full => self.layers(id),
             })?;

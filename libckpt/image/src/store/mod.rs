@@ -32,5 +32,5 @@ pub use open::{Options, Store};
 pub use verify::{BadFile, VerifyReport};
 pub use writer::CheckpointWriter;
 
-pub(crate) use chain::{check_digest, resolve, retrying};
+pub(crate) use chain::{check_digest, resolve};
 pub(crate) use pack_reader::{BlockReader, PackReader};

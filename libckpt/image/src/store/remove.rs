@@ -14,8 +14,10 @@ impl Store {
     /// [`StoreError::NoCheckpoint`]; [`StoreError::InUse`]; a file that the children need is damaged; the store cannot be
     /// written. After an error the checkpoint is still there.
     pub fn remove(&self, id: &CheckpointId) -> Result<(), StoreError> {
-        let job = self.remove_only(id)?;
-        job.map_or(Ok(()), |job| self.compact(&job))
+        if let Some(job) = self.remove_only(id)? {
+            self.tidy(&job);
+        }
+        Ok(())
     }
 
     /// Removes all checkpoints of a job but the newest `keep`; gives the ids of those removed, oldest first. One on which
@@ -40,7 +42,7 @@ impl Store {
             }
         }
         removed.reverse();
-        self.compact(job)?;
+        self.tidy(job);
         Ok(removed)
     }
 
