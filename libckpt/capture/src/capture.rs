@@ -6,12 +6,13 @@ use crate::inventory::{capture_inventory, clock_ns};
 use crate::objects::Objects;
 use crate::process::Process;
 use crate::thread::{Still, View, capture_thread};
-use crate::{files, fs, mm, pages, precopy, preflight, sighand, task};
+use crate::{files, fs, mm, pages, precopy, preflight, sighand, task, vma};
 use ckpt_dirty::Tracking;
 use ckpt_image::record::{FdTableV1, FsV1, InventoryV1, MmV1, SighandV1, TaskV1, ThreadV1};
 use ckpt_image::{CheckpointId, CheckpointWriter, Kind, Stats, Store, fault};
 use ckpt_sys::inject::{self, Injector};
 use ckpt_sys::memory::ProcessMemory;
+use ckpt_sys::proc::maps::{self, Mapping};
 use ckpt_sys::proc::stat::Stat;
 use ckpt_sys::{SysError, pidfd};
 use std::collections::HashMap;
@@ -76,11 +77,13 @@ pub fn capture(request: CaptureRequest<'_>) -> Result<Captured, CaptureError> {
     let mut tracking = request.tracking.unwrap_or_default();
     let mut writer = request.store.begin(request.job, parent.as_ref())?;
     let mut memory_stats = precopy::precopy(pid, &mut tracking, &mut writer)?;
+    let mappings = maps::smaps(pid)
+        .map_err(|error| if error.is_gone() { CaptureError::Exited { pid } } else { error.into() })?;
     let last_ran = LastRan::read(pid);
 
     let freeze = Freeze::freeze(pid)?;
     point("capture.seized")?;
-    let frozen = capture_frozen(request.job, &freeze, &mut tracking, &last_ran, &earlier)?;
+    let frozen = capture_frozen(request.job, &freeze, &mut tracking, &mappings, &last_ran, &earlier)?;
     point("capture.captured")?;
     // A job that is to end stays stopped until its checkpoint is safe.
     let (pause, held) = match request.after {
@@ -145,6 +148,7 @@ struct Frozen {
     task: TaskV1,
     threads: Vec<ThreadV1>,
     mm: MmV1,
+    mappings: Vec<Mapping>,
     sighand: SighandV1,
     fs: FsV1,
     table: FdTableV1,
@@ -156,6 +160,7 @@ fn capture_frozen(
     job: &str,
     freeze: &Freeze,
     tracking: &mut Tracking,
+    before: &[Mapping],
     last_ran: &LastRan,
     earlier: &HashMap<i32, Earlier>,
 ) -> CaptureResult<Frozen> {
@@ -183,7 +188,7 @@ fn capture_frozen(
     let task = task::capture_task(&mut injector, tids.clone(), freeze.was_stopped)?;
     let sighand = sighand::capture_sighand(&mut injector)?;
     point("capture.process")?;
-    let mut mm = mm::capture_mm(&process, &mut injector, tracking, &mut objects)?;
+    let (mut mm, mappings) = mm::capture_mm(&process, &mut injector, tracking, &mut objects, before)?;
     point("capture.mappings")?;
     let pages = pages::copy(&process, &mut mm, tracking)?;
     point("capture.pages")?;
@@ -204,11 +209,15 @@ fn capture_frozen(
     }
     threads.reverse();
     point("capture.threads")?;
-    Ok(Frozen { inventory, task, threads, mm, sighand, fs, table, objects, pages })
+    Ok(Frozen { inventory, task, threads, mm, mappings, sighand, fs, table, objects, pages })
 }
 
 impl Frozen {
-    fn store(self, writer: &mut CheckpointWriter, stats: &mut pages::MemoryStats) -> CaptureResult<()> {
+    fn store(mut self, writer: &mut CheckpointWriter, stats: &mut pages::MemoryStats) -> CaptureResult<()> {
+        // It may be gone by now: then its flags were those of before.
+        if let Ok(after) = maps::smaps(self.task.pid) {
+            vma::settle(&mut self.mm.vmas, &self.mappings, &after);
+        }
         writer.record(&self.inventory)?;
         writer.record(&self.task)?;
         for thread in &self.threads {

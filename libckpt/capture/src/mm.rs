@@ -18,25 +18,27 @@ const PR_GET_THP_DISABLE: u64 = 42;
 pub(crate) const MM: MmId = MmId(0);
 
 /// Describes the address space of a frozen process; its pages are copied by [`crate::pages::copy`]. Sees to it that the process is tracked from
-/// now on, if that is possible.
+/// now on, if that is possible. `before`: its mappings shortly before the freeze. Also gives its mappings as they are.
 pub(crate) fn capture_mm(
     process: &Process,
     injector: &mut Injector<'_>,
     tracking: &mut Tracking,
     objects: &mut Objects,
-) -> CaptureResult<MmV1> {
+    before: &[Mapping],
+) -> CaptureResult<(MmV1, Vec<Mapping>)> {
     let pid = process.pid;
     let tracker = tracking.tracker(pid);
     tracker.verify()?;
     tracker.attach(injector)?;
     let files = Files::new()?;
     let mut vmas = Vec::new();
-    for mapping in vma::mappings(pid, &injector.scratch().ranges())? {
-        check_tracking(tracker, &mapping)?;
-        vmas.push(capture_vma(pid, &mapping, &files, objects)?);
+    let mappings = vma::mappings(pid, &injector.scratch().ranges(), before)?;
+    for mapping in &mappings {
+        check_tracking(tracker, mapping)?;
+        vmas.push(capture_vma(pid, mapping, &files, objects)?);
     }
     let (exe, exe_ident) = capture_exe(pid, &vmas)?;
-    Ok(MmV1 {
+    let mm = MmV1 {
         id: MM,
         layout: capture_layout(pid, injector)?,
         auxv: proc::read(pid, "auxv")?,
@@ -46,7 +48,8 @@ pub(crate) fn capture_mm(
         thp_disable: prctl(injector, PR_GET_THP_DISABLE)? != 0,
         def_flags: 0,
         vmas,
-    })
+    };
+    Ok((mm, mappings))
 }
 
 /// Refuses write-protection by userfaultfd that is not ours.

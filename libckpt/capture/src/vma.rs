@@ -45,13 +45,43 @@ pub(crate) fn check(pid: i32) -> Vec<CaptureError> {
 }
 
 /// The mappings of `pid`, with their `VmFlags`, but for those of `scratch`, which are ours.
-pub(crate) fn mappings(pid: i32, scratch: &[Range<u64>]) -> SysResult<Vec<Mapping>> {
-    let mut mappings = maps::smaps(pid)?;
+///
+/// `VmFlags` cost a look at every page, so they are taken from `before`, read shortly before the freeze, if no mapping has come since.
+pub(crate) fn mappings(pid: i32, scratch: &[Range<u64>], before: &[Mapping]) -> SysResult<Vec<Mapping>> {
+    let mut mappings = cut(maps::maps(pid)?, scratch);
+    let known = mappings.iter_mut().all(|mapping| {
+        let earlier = find(before, mapping);
+        mapping.vm_flags = earlier.map_or_else(Vec::new, |earlier| earlier.vm_flags.clone());
+        earlier.is_some()
+    });
+    if known { Ok(mappings) } else { Ok(cut(maps::smaps(pid)?, scratch)) }
+}
+
+/// Takes flags that changed around the freeze from `after`, read when the process ran on. Whether it made the change just before the freeze or just
+/// after: restored, it makes it, or has made it.
+pub(crate) fn settle(vmas: &mut [VmaV1], frozen: &[Mapping], after: &[Mapping]) {
+    for (vma, mapping) in vmas.iter_mut().zip(frozen) {
+        if let Some(later) = find(after, mapping) {
+            vma.flags = record_flags(later);
+        }
+    }
+}
+
+/// The mapping of the list, which rises, that is this one as far as /proc/PID/maps tells.
+fn find<'a>(list: &'a [Mapping], mapping: &Mapping) -> Option<&'a Mapping> {
+    let at = list.binary_search_by_key(&mapping.start, |other| other.start).ok()?;
+    let other = &list[at];
+    let same = Mapping { vm_flags: Vec::new(), ..other.clone() }
+        == Mapping { vm_flags: Vec::new(), ..mapping.clone() };
+    same.then_some(other)
+}
+
+/// The kernel may have joined ours to a neighbour of the same kind.
+fn cut(mut mappings: Vec<Mapping>, scratch: &[Range<u64>]) -> Vec<Mapping> {
     for ours in scratch {
-        // The kernel may have joined ours to a neighbour of the same kind.
         mappings = mappings.into_iter().flat_map(|mapping| without(mapping, ours)).collect();
     }
-    Ok(mappings)
+    mappings
 }
 
 fn without(mapping: Mapping, ours: &Range<u64>) -> Vec<Mapping> {
@@ -106,9 +136,6 @@ pub(crate) fn capture_vma(
             BackingV1::File { file, offset, shared: mapping.shared }
         }
     };
-    let bits = |table: &[(&[u8; 2], u64)]| {
-        table.iter().filter(|(flag, _)| mapping.has_flag(flag)).fold(0, |bits, (_, bit)| bits | bit)
-    };
     let max_prot =
         MAX_PROT.iter().filter(|(flag, _)| mapping.has_flag(flag)).fold(0, |all, (_, prot)| all | prot);
     Ok(VmaV1 {
@@ -117,11 +144,15 @@ pub(crate) fn capture_vma(
         prot: mapping.prot,
         max_prot: max_prot.unsigned_abs(),
         backing,
-        flags: bits(&FLAGS),
+        flags: record_flags(mapping),
         name: name(&mapping.path),
         guards: Vec::new(),
         copies: Vec::new(),
     })
+}
+
+fn record_flags(mapping: &Mapping) -> u64 {
+    FLAGS.iter().filter(|(flag, _)| mapping.has_flag(flag)).fold(0, |bits, (_, bit)| bits | bit)
 }
 
 /// `[anon:NAME]` and `[anon_shmem:NAME]`: set by prctl(PR_SET_VMA_ANON_NAME).
