@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use std::fmt::{self, Display};
 use std::fs;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -94,7 +95,18 @@ impl Stage {
     pub(super) fn start_program(&mut self) -> Outcome<()> {
         let script = self.dir.join("counter.pl");
         fs::write(&script, COUNTER).map_err(|error| self.broken("the program's script", &error))?;
-        let child = Command::new("perl")
+        let mut command = Command::new("perl");
+        // What this terminal's programs have open, and with whom, is not the program's affair.
+        // SAFETY: close_range(2) touches no memory, and is safe after fork.
+        unsafe {
+            command.pre_exec(|| {
+                match libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC.cast_signed()) {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                }
+            })
+        };
+        let child = command
             .arg(&script)
             .arg(self.state_file())
             .current_dir(&self.dir)
