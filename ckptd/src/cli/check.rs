@@ -3,7 +3,7 @@ mod kernel;
 
 use super::Context;
 use super::print;
-use crate::failure::{NOT_DONE, Outcome};
+use crate::failure::{Failure, Outcome};
 use serde::Serialize;
 
 /// One line of the report.
@@ -20,7 +20,7 @@ struct Line {
 }
 
 /// Reports what is possible here, or for one process. Exit status 1 when something that is needed is missing.
-pub(crate) fn check(context: &Context, pid: Option<i32>) -> Outcome<u8> {
+pub(crate) fn check(context: &Context, pid: Option<i32>) -> Outcome<()> {
     let lines = match pid {
         None => kernel::report(),
         Some(pid) => {
@@ -51,14 +51,19 @@ pub(crate) fn check(context: &Context, pid: Option<i32>) -> Outcome<u8> {
             print::line(format!("     {remedy}"));
         }
     }
-    let missing = lines.iter().any(|line| !line.ok && line.required);
-    if !context.json && !context.quiet {
-        print::line(match (pid, missing) {
-            (None, false) => "programs can be saved and restored here".to_owned(),
-            (None, true) => "programs cannot be saved and restored here".to_owned(),
-            (Some(pid), false) => format!("pid {pid} can be saved as it is"),
-            (Some(pid), true) => format!("pid {pid} cannot be saved as it is"),
-        });
-    }
-    Ok(if missing { NOT_DONE } else { 0 })
+    let mut missing = lines.into_iter().filter(|line| !line.ok && line.required);
+    let Some(first) = missing.next() else {
+        if !context.json && !context.quiet {
+            print::line(match pid {
+                None => "programs can be saved and restored here".to_owned(),
+                Some(pid) => format!("pid {pid} can be saved as it is"),
+            });
+        }
+        return Ok(());
+    };
+    let message = match missing.count() {
+        0 => first.what,
+        more => format!("{} (and {more} more, all listed above)", first.what),
+    };
+    Err(Failure { remedy: first.remedy, ..Failure::new(message) })
 }

@@ -16,7 +16,11 @@ pub(crate) fn import(context: &Context, file: &Path) -> Outcome<()> {
         let fail = |error: io::Error| Failure::new(format!("{}: cannot read: {error}", file.display()));
         let input = File::open(file).map_err(fail)?;
         let meta = input.metadata().map_err(fail)?;
-        read(context, meta.is_file().then_some(meta.len()), input)?
+        // The store knows of a stream only.
+        read(context, meta.is_file().then_some(meta.len()), input).map_err(|failure| Failure {
+            message: format!("{}: {}", file.display(), failure.message),
+            ..failure
+        })?
     };
     if context.json {
         let store = Store::open(&context.store)?;
