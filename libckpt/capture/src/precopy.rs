@@ -29,11 +29,11 @@ pub(crate) fn precopy(
 ) -> CaptureResult<MemoryStats> {
     let mut stats = MemoryStats::default();
     let tracker = tracking.tracker(pid);
+    tracker.begin()?;
     if writer.kind() == CheckpointKind::Full {
         // All pages are wanted, not those since an earlier checkpoint.
-        tracker.reset();
+        tracker.reset()?;
     }
-    tracker.begin()?;
     let mut left = dirty_pages(tracker, pid)?;
     if left <= ENOUGH {
         return Ok(stats);

@@ -77,9 +77,17 @@ impl Tracker {
         Ok(())
     }
 
-    /// Forgets what was tracked: all pages are dirty. Another userfaultfd is to be attached.
-    pub fn reset(&mut self) {
-        self.uffd = None;
+    /// Forgets what was tracked: all pages are dirty. To be called after [`Self::begin`]; the process may run.
+    pub fn reset(&mut self) -> SysResult<()> {
+        let Some(fd) = &self.uffd else { return Ok(()) };
+        // The userfaultfd itself may have other holders, so closing it would not do.
+        for mapping in maps::maps(self.pid)? {
+            // An error: it never was registered, or part of it was replaced since it was listed.
+            if uffd::unregister(fd.as_fd(), mapping.range()).is_err() {
+                self.doubtful.push(mapping.range());
+            }
+        }
+        Ok(())
     }
 
     /// How many pages of `range` may have been written since the last look, or all if it is not tracked; nothing is used up.

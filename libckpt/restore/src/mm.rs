@@ -34,9 +34,8 @@ pub(crate) fn restore_mm(builder: &mut Builder<'_>, image: &Image, mm: &MmV1) ->
     }
     last.close(builder)?;
     pages::fill(builder.remote.pid(), builder.remote.memory(), image, mm)?;
-    for vma in &mm.vmas {
-        vma::finish(builder, vma)?;
-    }
+    mm.vmas.iter().try_for_each(|vma| vma::advise_late(builder, vma))?;
+    mm.vmas.iter().try_for_each(|vma| vma::finish(builder, vma))?;
     restore_layout(builder, image, mm)?;
     mm.vmas.iter().try_for_each(|vma| vma::seal(builder, vma))
 }

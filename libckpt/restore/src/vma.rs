@@ -115,11 +115,16 @@ pub(crate) fn map(
     advise(builder, vma, &EARLY_ADVICE)
 }
 
-/// Settings of a mapping that has its contents.
+/// Advice about pages that are there now.
+pub(crate) fn advise_late(builder: &mut Builder<'_>, vma: &VmaV1) -> RestoreResult<()> {
+    advise(builder, vma, &LATE_ADVICE)
+}
+
+/// Settings of a mapping that has its contents, when all others have their advice: the kernel keeps some by mapping, and until then neighbours are
+/// one mapping to it.
 pub(crate) fn finish(builder: &mut Builder<'_>, vma: &VmaV1) -> RestoreResult<()> {
     let has = |flag: u64| vma.flags & flag != 0;
     let len = vma.end - vma.start;
-    advise(builder, vma, &LATE_ADVICE)?;
     for (start, end) in &vma.guards {
         let args = [*start, end - start, MADV_GUARD_INSTALL];
         builder.call("madvise(MADV_GUARD_INSTALL)", &describe(vma), libc::SYS_madvise, &args)?;

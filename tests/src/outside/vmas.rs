@@ -15,8 +15,8 @@ pub(super) struct Vma {
     flags: Vec<String>,
 }
 
-/// Flags that tracking sets (`uw`), that the kernel keeps for itself (`sd`), or that accounting leaves (`ac`).
-const FLAGS_LEFT_OUT: [&str; 3] = ["uw", "sd", "ac"];
+/// Flags that tracking sets (`uw`), that the kernel keeps for itself (`sd`; `gu`: there may have been guard pages), or that accounting leaves (`ac`).
+const FLAGS_LEFT_OUT: [&str; 4] = ["uw", "sd", "gu", "ac"];
 
 pub(super) fn look(view: &mut View, pid: i32) {
     let mut objects = Objects::default();

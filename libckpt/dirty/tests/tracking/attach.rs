@@ -50,6 +50,24 @@ fn losing_the_descriptor_makes_all_dirty() {
 }
 
 #[test]
+fn a_reset_makes_all_dirty_whoever_holds_the_descriptor() {
+    with_target(|target, remote, tracker| {
+        let all = remote.mmap(8 * PAGE, RW, PRIVATE);
+        remote.write(pages(&all, 0, 4));
+        tracker.collect(all.clone(), Kind::Anonymous).unwrap();
+        let fd = std::mem::replace(tracker, Tracker::new(target.pid())).into_fd().unwrap();
+        let held = fd.try_clone().unwrap();
+        *tracker = Tracker::with_fd(target.pid(), fd);
+        tracker.begin().unwrap();
+        tracker.reset().unwrap();
+        assert!(tracker.is_attached());
+        assert_eq!(tracker.collect_running(all.clone(), Kind::Anonymous), [pages(&all, 0, 4)]);
+        assert!(tracker.collect(all.clone(), Kind::Anonymous).unwrap().dirty.is_empty());
+        drop(held);
+    });
+}
+
+#[test]
 fn a_mapping_that_the_program_registered_is_foreign() {
     with_target(|target, remote, tracker| {
         let mut other = Tracker::new(target.pid());
