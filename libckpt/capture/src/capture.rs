@@ -121,7 +121,7 @@ pub fn capture(request: CaptureRequest<'_>) -> Result<Captured, CaptureError> {
 }
 
 /// Removes what a capture left in process `pid` whose own process was killed in the middle. The target has recovered by itself; all
-/// that stays in it is a few pages.
+/// that stays in it is a few pages and perhaps a userfaultfd.
 ///
 /// # Errors
 /// As [`capture`]'s; the target runs on.
@@ -130,12 +130,14 @@ pub fn clean(pid: i32) -> Result<(), CaptureError> {
     let freeze = Freeze::freeze(pid)?;
     let memory = ProcessMemory::open(pid)?;
     let leftovers = inject::leftovers(pid, &memory)?;
-    if !leftovers.is_empty() {
+    let descriptors = ckpt_dirty::leftovers(pid)?;
+    if !leftovers.is_empty() || !descriptors.is_empty() {
         let mut injector = Injector::new(pid, pid, &memory)?;
         for leftover in leftovers {
             let outcome = injector.unmap_leftover(leftover)?;
             outcome.map_err(|errno| CaptureError::Remote { pid, call: "munmap", errno })?;
         }
+        ckpt_dirty::close_leftovers(&mut injector, &descriptors)?;
         injector.finish()?;
     }
     freeze.thaw();

@@ -1,13 +1,15 @@
 //! Getting a userfaultfd that belongs to the target's address space.
 use crate::error::DirtyResult;
 use ckpt_sys::inject::Injector;
-use ckpt_sys::{pidfd, uffd};
+use ckpt_sys::{SysError, SysResult, pidfd, proc, uffd};
 use nix::errno::Errno;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 /// USERFAULTFD_IOC_NEW of /dev/userfaultfd.
 const IOC_NEW: u64 = 0xaa00;
 const DEVICE: &[u8] = b"/dev/userfaultfd";
+/// In fdinfo: the API's number and the features agreed on.
+const NO_FEATURES: &str = "API:\taa:0:";
 
 /// Makes a userfaultfd in the target, takes it over and closes the target's descriptor. None: the target may not make one, or the
 /// kernel cannot track asynchronously.
@@ -37,6 +39,36 @@ pub(crate) fn install(injector: &mut Injector<'_>) -> DirtyResult<Option<OwnedFd
         return Ok(None);
     }
     Ok(Some(taken))
+}
+
+/// Descriptors of userfaultfds in process `pid` that an installation left when its own process was killed in the middle: no handshake was made,
+/// which a program makes at once.
+pub fn leftovers(pid: i32) -> SysResult<Vec<RawFd>> {
+    let path = format!("/proc/{pid}/fd");
+    let list = std::fs::read_dir(&path).map_err(|error| SysError::new("readdir", &path, error))?;
+    let mut found = Vec::new();
+    for entry in list.flatten() {
+        let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()) else {
+            continue;
+        };
+        if std::fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == "anon_inode:[userfaultfd]")
+            && proc::read_text(pid, &format!("fdinfo/{fd}")).is_ok_and(|text| text.contains(NO_FEATURES))
+        {
+            found.push(fd);
+        }
+    }
+    Ok(found)
+}
+
+/// Closes descriptors of the target.
+pub fn close_leftovers(injector: &mut Injector<'_>, fds: &[RawFd]) -> DirtyResult<()> {
+    for fd in fds {
+        let closed = injector.syscall(libc::SYS_close, &[u64::from(fd.unsigned_abs())])?;
+        if let Err(errno) = closed {
+            tracing::error!(pid = injector.pid(), fd, %errno, "a userfaultfd left behind could not be closed");
+        }
+    }
+    Ok(())
 }
 
 fn by_device(injector: &mut Injector<'_>, flags: u64) -> DirtyResult<Result<u64, Errno>> {

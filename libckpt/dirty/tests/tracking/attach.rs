@@ -68,6 +68,21 @@ fn a_reset_makes_all_dirty_whoever_holds_the_descriptor() {
 }
 
 #[test]
+fn a_descriptor_left_behind_is_found_and_closed() {
+    with_target(|target, remote, _| {
+        let before = target.fds();
+        let flags = uffd::O_CLOEXEC | uffd::USER_MODE_ONLY;
+        let left = i32::try_from(remote.call(libc::SYS_userfaultfd, &[flags])).unwrap();
+        let programs = i32::try_from(remote.call(libc::SYS_userfaultfd, &[flags])).unwrap();
+        let process = pidfd::open(target.pid()).unwrap();
+        uffd::enable_wp_async(pidfd::getfd(process.as_fd(), programs).unwrap().as_fd()).unwrap();
+        assert_eq!(ckpt_dirty::leftovers(target.pid()).unwrap(), [left]);
+        ckpt_dirty::close_leftovers(&mut remote.0, &[left]).unwrap();
+        assert_eq!(target.fds(), before + 1, "the program's own stays");
+    });
+}
+
+#[test]
 fn a_mapping_that_the_program_registered_is_foreign() {
     with_target(|target, remote, tracker| {
         let mut other = Tracker::new(target.pid());
