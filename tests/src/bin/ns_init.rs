@@ -24,6 +24,7 @@ fn main() {
         eprintln!("usage: ns-init [--on-host] CMD [ARG]...");
         exit(2);
     }
+    close_inherited();
     die_with_parent();
     if on_host {
         exec(&command);
@@ -55,6 +56,13 @@ fn init(command: &[CString]) -> ! {
         ForkResult::Parent { child } => exit(wait_for(child)),
         ForkResult::Child => exec(command),
     }
+}
+
+/// Whatever descriptors the caller's caller had open must not be in the programs that are saved.
+fn close_inherited() {
+    // SAFETY: nothing in this process owns a descriptor above standard error.
+    let done = unsafe { libc::close_range(3, u32::MAX, 0) };
+    assert_eq!(done, 0, "close_range: {}", Errno::last());
 }
 
 fn exec(command: &[CString]) -> ! {
