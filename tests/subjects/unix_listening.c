@@ -40,7 +40,6 @@ int main(int argc, char **argv)
 	MUST(listen(abstract, 5));
 	MUST(chmod("listener", 0640));
 	int waiting = connected(SOCK_STREAM, "listener", 0);
-	MUST(send(waiting, "are you there?", 14, 0));
 	int writer = connected(SOCK_DGRAM, "mailbox", 0);
 	MUST(send(writer, "a letter", 8, 0));
 	int unbound = MUST(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -50,6 +49,7 @@ int main(int argc, char **argv)
 	MUST(stat("listener", &stat_now));
 	CHECK(S_ISSOCK(stat_now.st_mode) && (stat_now.st_mode & 0777) == 0640, "mode %o", stat_now.st_mode);
 	int accepted = MUST(accept(by_path, NULL, NULL));
+	MUST(send(waiting, "are you there?", 14, 0));
 	CHECK(recv(accepted, text, sizeof text, 0) == 14 && !strcmp(text, "are you there?"), "%s", text);
 	MUST(send(accepted, "yes", 3, 0));
 	CHECK(recv(waiting, text, sizeof text, 0) == 3 && !memcmp(text, "yes", 3));

@@ -6,6 +6,7 @@
 #include <linux/perf_event.h>
 #include <sys/fanotify.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 static int open_kind(const char *kind)
 {
@@ -23,6 +24,17 @@ static int open_kind(const char *kind)
 		return (int)MUST(socket(AF_NETLINK, SOCK_RAW, 0));
 	if (!strcmp(kind, "pidfd"))
 		return (int)MUST(syscall(SYS_pidfd_open, getpid(), 0));
+	if (!strcmp(kind, "unaccepted")) { // with data for a listener that has not accepted it, which nobody can read
+		struct sockaddr_un at = { .sun_family = AF_UNIX };
+		snprintf(at.sun_path + 1, sizeof at.sun_path - 1, "ckpt-unaccepted-%d", getpid());
+		int listener = (int)MUST(socket(AF_UNIX, SOCK_STREAM, 0)), client = (int)MUST(socket(AF_UNIX, SOCK_STREAM, 0));
+		MUST(bind(listener, (struct sockaddr *)&at, sizeof at));
+		MUST(listen(listener, 1));
+		MUST(fcntl(listener, F_DUPFD, 900));
+		MUST(connect(client, (struct sockaddr *)&at, sizeof at));
+		MUST(send(client, "unread", 6, 0));
+		return client;
+	}
 	if (!strcmp(kind, "pty"))
 		return (int)MUST(open("/dev/ptmx", O_RDWR | O_NOCTTY));
 	wrong("no such kind: %s", kind);

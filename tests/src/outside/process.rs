@@ -63,7 +63,12 @@ pub(super) fn look(view: &mut View, pid: i32) {
     for (number, name) in STAT {
         view.set(format!("stat {name}"), fields[number - 3].trim());
     }
-    for file in ["limits", "timers", "personality", "oom_score_adj", "coredump_filter"] {
+    // The kernel lists them in no order that means anything.
+    let timers = proc_text(pid, "timers");
+    let mut timers: Vec<&str> = timers.split("ID: ").collect();
+    timers.sort_unstable();
+    view.set("timers", timers.join("ID: "));
+    for file in ["limits", "personality", "oom_score_adj", "coredump_filter"] {
         view.set(file, proc_text(pid, file));
     }
     for file in ["auxv", "cmdline", "environ"] {

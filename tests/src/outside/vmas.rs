@@ -15,8 +15,9 @@ pub(super) struct Vma {
     flags: Vec<String>,
 }
 
-/// Flags that tracking sets (`uw`), that the kernel keeps for itself (`sd`; `gu`: there may have been guard pages), or that accounting leaves (`ac`).
-const FLAGS_LEFT_OUT: [&str; 4] = ["uw", "sd", "gu", "ac"];
+/// Flags that tracking sets (`uw`), that the kernel keeps for itself (`sd`), that accounting leaves (`ac`), or that a mapping
+/// keeps of neighbours which it was merged with (`gu`: where the guards are, a subject checks from inside).
+const FLAGS_LEFT_OUT: [&str; 4] = ["uw", "sd", "ac", "gu"];
 
 pub(super) fn look(view: &mut View, pid: i32) {
     let mut objects = Objects::default();
