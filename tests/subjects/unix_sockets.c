@@ -33,8 +33,9 @@ int main(int argc, char **argv)
 	MUST(send(stream[1], "back", 4, 0));
 	pair(SOCK_DGRAM, dgram);
 	MUST(send(dgram[0], "first", 5, 0));
-	MUST(send(dgram[0], "", 0, 0));
-	MUST(send(dgram[0], "third", 5, 0));
+	MUST(send(dgram[0], "second", 6, 0));
+	MUST(send(dgram[1], "", 0, 0));
+	MUST(send(dgram[1], "after an empty one", 18, 0));
 	pair(SOCK_SEQPACKET, seq);
 	MUST(send(seq[1], "packet 1", 8, 0));
 	MUST(send(seq[1], "packet 2", 8, 0));
@@ -65,8 +66,9 @@ int main(int argc, char **argv)
 	expect(stream[1], "on");
 	MUST(setsockopt(dgram[1], SOL_SOCKET, SO_PASSCRED, &(int){ 0 }, sizeof(int)));
 	expect(dgram[1], "first");
-	expect(dgram[1], "");
-	expect(dgram[1], "third");
+	expect(dgram[1], "second");
+	expect(dgram[0], "");
+	expect(dgram[0], "after an empty one");
 	expect_nothing(dgram[1]);
 	expect(seq[0], "packet 1");
 	expect(seq[0], "packet 2");

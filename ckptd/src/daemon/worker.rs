@@ -40,15 +40,14 @@ impl Daemon {
         order: &CaptureOrder,
         tracking: Tracking,
     ) -> Outcome<(Saved, Tracking)> {
-        let outcome = self.order::<CaptureReport>("__capture", order, &tracking).await;
-        drop(tracking);
+        let outcome = self.order::<CaptureReport>("__capture", order, tracking).await;
         match outcome {
             Ok((report, fds)) => Ok((report.saved, pair(&report.tracked, fds)?)),
             Err(Unmet::Failed(failure)) => Err(failure),
             Err(Unmet::Died(failure)) => {
                 // The kernel let the job go when its tracer died; a few pages of ours may still be in it.
                 let order = CleanOrder { pid: order.pid };
-                if let Err(unmet) = self.order::<CleanReport>("__clean", &order, &Tracking::new()).await {
+                if let Err(unmet) = self.order::<CleanReport>("__clean", &order, Tracking::new()).await {
                     tracing::error!(
                         pid = order.pid,
                         "cannot clean up after a dead worker: {}",
@@ -63,7 +62,7 @@ impl Daemon {
     /// Has a worker bring a checkpoint back; the restored program then becomes this daemon's child.
     pub(super) async fn restore(self: &Rc<Self>, id: &CheckpointId) -> Outcome<Answer> {
         let order = RestoreOrder { store: self.store.clone(), id: id.to_string() };
-        let (report, fds) = self.order::<RestoreReport>("__restore", &order, &Vec::new()).await?;
+        let (report, fds) = self.order::<RestoreReport>("__restore", &order, Tracking::new()).await?;
         let pid = report.pid;
         let register = Register {
             pid: Some(pid),
@@ -91,13 +90,16 @@ impl Daemon {
         &self,
         role: &str,
         order: &impl Serialize,
-        tracking: &Tracking,
+        tracking: Tracking,
     ) -> Result<(R, Vec<OwnedFd>), Unmet> {
         let (socket, ended) = self.spawn(role).map_err(|error| {
             Unmet::Failed(Failure::new(format!("cannot start a worker process: {error}")))
         })?;
         let fds: Vec<_> = tracking.iter().map(|(_, fd)| fd.as_fd()).collect();
         let sent = frame::send_async(&socket, &protocol::encode_request(order), &fds).await;
+        // The worker's are the only ones now: it can give tracking up by closing them.
+        drop(fds);
+        drop(tracking);
         let received = match sent {
             Ok(()) => frame::receive_async(&socket).await,
             Err(error) => Err(error),

@@ -47,7 +47,14 @@ fn info(pid: i32, fd: i32) -> String {
         .filter(|line| !LEFT_OUT.iter().any(|name| line.starts_with(name)))
         // Of a target of epoll, the object that it is: pos:0 ino:2b sdev:d.
         .map(|line| if line.starts_with("tfd:") { line.split(" pos:").next().unwrap_or(line) } else { line })
-        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .map(|line| {
+            let mut words: Vec<&str> = line.split_whitespace().collect();
+            // lock: 1: FLOCK ADVISORY WRITE PID …: who once took a lock that a description owns is kept for show only.
+            if words.get(2) == Some(&"FLOCK") {
+                words.remove(5);
+            }
+            words.join(" ")
+        })
         .collect::<Vec<_>>()
         .join("; ")
 }

@@ -3,6 +3,7 @@ use super::{Context, FoundFile};
 use crate::error::CaptureResult;
 use ckpt_image::record::{EpollTargetV1, FileKindV1};
 use ckpt_sys::proc::malformed;
+use std::collections::BTreeMap;
 
 /// An entry as fdinfo has it.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,15 +16,13 @@ struct Entry {
 /// Saves an epoll set.
 pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureResult<FileKindV1> {
     let mut targets = Vec::new();
-    let mut last: Option<(i32, u32)> = None;
+    let mut seen: BTreeMap<i32, u32> = BTreeMap::new();
     for line in file.info.lines("tfd:") {
         let entry = parse(line).ok_or_else(|| malformed("parse of an epoll entry", context.pid))?;
-        // Several entries have one number when a descriptor was closed, its description lives on elsewhere, and the number was used again.
-        let offset = match last {
-            Some((fd, offset)) if fd == entry.fd => offset + 1,
-            _ => 0,
-        };
-        last = Some((entry.fd, offset));
+        // Several entries have one number when a descriptor was closed, its description lives on elsewhere, and the number was used
+        // again. They need not follow each other; kcmp(2) counts them in the order that fdinfo has.
+        let count = seen.entry(entry.fd).or_insert(0);
+        let offset = std::mem::replace(count, *count + 1);
         let Some(target) = context.index.epoll_target(file.place, entry.fd, offset)? else {
             return Err(context.unsupported(
                 file,

@@ -17,24 +17,24 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
     unsafe { libc::timerfd_gettime(std::os::fd::AsRawFd::as_raw_fd(&file.dup()), &raw mut current) };
     let (pid, fd) = file.place;
     let info = read_info(pid, fd)?;
-    Ok(parse(&info).ok_or_else(|| malformed("parse of a timerfd's fdinfo", context.pid))?)
+    let left = (nanoseconds(current.it_value), nanoseconds(current.it_interval));
+    Ok(parse(&info, left).ok_or_else(|| malformed("parse of a timerfd's fdinfo", context.pid))?)
 }
 
-fn parse(info: &FdInfo) -> Option<FileKindV1> {
+fn nanoseconds(time: libc::timespec) -> u64 {
+    let parts = u64::try_from(time.tv_sec).ok().zip(u64::try_from(time.tv_nsec).ok());
+    parts.map_or(0, |(seconds, rest)| seconds.saturating_mul(1_000_000_000).saturating_add(rest))
+}
+
+/// What is left and the period come from the call that wound it on: by the time that fdinfo is read, a short period may be over again.
+fn parse(info: &FdInfo, (value_ns, interval_ns): (u64, u64)) -> Option<FileKindV1> {
     Some(FileKindV1::Timerfd {
         clock: info.field("clockid")?.parse().ok()?,
         settime_flags: u32::from_str_radix(info.field("settime flags")?, 8).ok()?,
         ticks: info.field("ticks")?.parse().ok()?,
-        value_ns: parse_pair(info.field("it_value")?)?,
-        interval_ns: parse_pair(info.field("it_interval")?)?,
+        value_ns,
+        interval_ns,
     })
-}
-
-/// Reads `(SECONDS, NANOSECONDS)`, ns.
-fn parse_pair(text: &str) -> Option<u64> {
-    let (seconds, nanoseconds) = text.strip_prefix('(')?.strip_suffix(')')?.split_once(',')?;
-    let seconds: u64 = seconds.trim().parse().ok()?;
-    Some(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds.trim().parse().ok()?))
 }
 
 #[cfg(test)]
@@ -45,7 +45,7 @@ mod tests {
     fn the_fdinfo_of_a_timerfd() {
         let text = "pos:\t0\nflags:\t02\nmnt_id:\t15\nino:\t2058\nclockid: 1\nticks: 3\nsettime flags: 01\n\
                     it_value: (0, 49406829)\nit_interval: (1, 5)\n";
-        let kind = parse(&FdInfo::parse(text).unwrap()).unwrap();
+        let kind = parse(&FdInfo::parse(text).unwrap(), (49_406_829, 1_000_000_005)).unwrap();
         let wanted = FileKindV1::Timerfd {
             clock: 1,
             settime_flags: 1,

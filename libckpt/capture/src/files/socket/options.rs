@@ -56,9 +56,6 @@ const IPV4: Table = &[
     (libc::IPPROTO_IP, libc::IP_RECVORIGDSTADDR, INT),
     (libc::IPPROTO_IP, libc::IP_MINTTL, INT),
     (libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, INT),
-    (libc::IPPROTO_IP, libc::IP_MULTICAST_TTL, INT),
-    (libc::IPPROTO_IP, libc::IP_MULTICAST_LOOP, INT),
-    (libc::IPPROTO_IP, libc::IP_MULTICAST_ALL, INT),
     // IP_LOCAL_PORT_RANGE
     (libc::IPPROTO_IP, 51, INT),
 ];
@@ -67,9 +64,6 @@ const IPV4: Table = &[
 const IPV6: Table = &[
     (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, INT),
     (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, INT),
-    (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS, INT),
-    (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_LOOP, INT),
-    (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_IF, INT),
     (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, INT),
     (libc::IPPROTO_IPV6, libc::IPV6_RECVERR, INT),
     (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, INT),
@@ -79,9 +73,23 @@ const IPV6: Table = &[
     (libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, INT),
     (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT, INT),
     (libc::IPPROTO_IPV6, libc::IPV6_FREEBIND, INT),
-    // IPV6_AUTOFLOWLABEL, IPV6_MINHOPCOUNT, IPV6_MULTICAST_ALL
+    // IPV6_AUTOFLOWLABEL, IPV6_MINHOPCOUNT
     (libc::IPPROTO_IPV6, 70, INT),
     (libc::IPPROTO_IPV6, 73, INT),
+];
+
+/// For what is not a stream. A stream socket shows some of them too (one that was accepted, those of its listener's packets), but
+/// does not take them.
+const MULTICAST4: Table = &[
+    (libc::IPPROTO_IP, libc::IP_MULTICAST_TTL, INT),
+    (libc::IPPROTO_IP, libc::IP_MULTICAST_LOOP, INT),
+    (libc::IPPROTO_IP, libc::IP_MULTICAST_ALL, INT),
+];
+const MULTICAST6: Table = &[
+    (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS, INT),
+    (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_LOOP, INT),
+    (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_IF, INT),
+    // IPV6_MULTICAST_ALL
     (libc::IPPROTO_IPV6, 29, INT),
 ];
 
@@ -116,8 +124,8 @@ pub(super) fn read_options(fd: BorrowedFd<'_>, socket: &SocketV1) -> CaptureResu
     let tables: &[Table] = match (socket.domain, socket.kind) {
         (libc::AF_INET, libc::SOCK_STREAM) => &[COMMON, IPV4, TCP],
         (libc::AF_INET6, libc::SOCK_STREAM) => &[COMMON, IPV6, IPV4, TCP],
-        (libc::AF_INET, _) => &[COMMON, IPV4, UDP],
-        (libc::AF_INET6, _) => &[COMMON, IPV6, IPV4, UDP],
+        (libc::AF_INET, _) => &[COMMON, IPV4, MULTICAST4, UDP],
+        (libc::AF_INET6, _) => &[COMMON, IPV6, MULTICAST6, IPV4, MULTICAST4, UDP],
         _ => &[COMMON],
     };
     let mut options = Vec::new();

@@ -160,14 +160,17 @@ pub(in crate::files) fn peek_queue(
     }
     let ended = socket::ready(fd) & libc::POLLRDHUP != 0;
     let mut room = MESSAGE_ROOM;
-    let mut guard = PeekOffset::set(fd, 0, old_offset)?;
+    // The first by a peek without offset: one with it passes over an empty message that has been peeked at before.
+    let mut guard = if old_offset < 0 { None } else { Some(PeekOffset::set(fd, 0, old_offset)?) };
     while let Some(message) = peek(fd, room)? {
         if message.truncated {
             if room >= MESSAGE_MAX {
                 return Err(SysError::new("recvmsg", index.name(file), Errno::EMSGSIZE).into());
             }
             room = MESSAGE_MAX;
-            guard.seek(bytes(&queue))?;
+            if let Some(guard) = &mut guard {
+                guard.seek(bytes(&queue))?;
+            }
             continue;
         }
         // The end of a sequence of packets looks like an empty one.
@@ -175,6 +178,9 @@ pub(in crate::files) fn peek_queue(
             break;
         }
         push(index, &mut queue, message)?;
+        if guard.is_none() {
+            guard = Some(PeekOffset::set(fd, bytes(&queue), old_offset)?);
+        }
     }
     Ok(queue)
 }
