@@ -11,6 +11,8 @@ int main(int argc, char **argv)
 	begin(argc, argv);
 	signal(SIGPIPE, SIG_IGN);
 	int listener = MUST(socket(AF_INET, SOCK_STREAM, 0)), client = MUST(socket(AF_INET, SOCK_STREAM, 0));
+	// Without it the connections of the killed program would hold the port for a minute.
+	MUST(setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int)));
 	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t length = sizeof at;
 	MUST(bind(listener, (struct sockaddr *)&at, sizeof at));

@@ -39,22 +39,39 @@ fn link(pid: i32, fd: i32, objects: &mut HashMap<String, usize>) -> String {
     }
 }
 
+/// `tfd: 5 events: 19 data: eeee pos:0 ino:2b sdev:d` without the object that it is. A one-shot entry that has fired comes back
+/// with the two events that none can be added without.
+fn epoll_target(words: &mut Vec<String>) {
+    const ONE_SHOT: u32 = 1 << 30;
+    const ALWAYS: u32 = 0x18;
+    words.truncate(6);
+    if let Some(events) = words.get_mut(3)
+        && let Ok(bits) = u32::from_str_radix(events, 16)
+        && bits & ONE_SHOT != 0
+    {
+        *events = format!("{:x}", bits | ALWAYS);
+    }
+}
+
 /// /proc/PID/fdinfo/FD without numbers that the kernel chooses and times that run on.
 fn info(pid: i32, fd: i32) -> String {
     const LEFT_OUT: [&str; 6] = ["mnt_id:", "ino:", "eventfd-id:", "it_value:", "ticks:", "scm_fds:"];
-    proc_text(pid, &format!("fdinfo/{fd}"))
+    let mut lines: Vec<String> = proc_text(pid, &format!("fdinfo/{fd}"))
         .lines()
         .filter(|line| !LEFT_OUT.iter().any(|name| line.starts_with(name)))
-        // Of a target of epoll, the object that it is: pos:0 ino:2b sdev:d.
-        .map(|line| if line.starts_with("tfd:") { line.split(" pos:").next().unwrap_or(line) } else { line })
         .map(|line| {
-            let mut words: Vec<&str> = line.split_whitespace().collect();
+            let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            if line.starts_with("tfd:") {
+                epoll_target(&mut words);
+            }
             // lock: 1: FLOCK ADVISORY WRITE PID …: who once took a lock that a description owns is kept for show only.
-            if words.get(2) == Some(&"FLOCK") {
+            if words.get(2).is_some_and(|word| word == "FLOCK") {
                 words.remove(5);
             }
             words.join(" ")
         })
-        .collect::<Vec<_>>()
-        .join("; ")
+        .collect();
+    // The entries of an epoll set come in the order of their objects' addresses in the kernel.
+    lines.sort();
+    lines.join("; ")
 }

@@ -49,7 +49,8 @@ fn make(record: &SocketV1) -> RestoreResult<OwnedFd> {
 fn refused(address: &[u8], does: &str, error: &SysError) -> RestoreError {
     let remedy = match error.errno() {
         Some(Errno::EADDRINUSE) => {
-            "End the program that uses this address now (ss -anp shows it) and restore again"
+            "End the program that uses this address now (ss -anp shows it), or wait a minute if it is held by connections of the \
+             killed program, and restore again"
         }
         Some(Errno::EADDRNOTAVAIL) => "Give this machine that address (ip address add) and restore again",
         Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::ENODEV) => {

@@ -7,10 +7,7 @@ use crate::files::Maker;
 use crate::files::common::show;
 use ckpt_image::record::{OpenFileId, SocketStateV1, SocketV1};
 use ckpt_sys::{pidfd, socket};
-use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 type Sockets<'a> = [(OpenFileId, &'a SocketV1)];
 
@@ -53,7 +50,12 @@ pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &Sockets<'_>) -> Rest
     unix_queue::fill(maker, sockets, widows)?;
     for (id, record) in sockets {
         if let SocketStateV1::ConnectedTo { address } = &record.state {
-            connect_by_name(maker.made(*id)?, address)?;
+            let named = |other: &SocketV1| !address.is_empty() && other.local == *address;
+            let name = match sockets.iter().find(|(_, other)| named(other)) {
+                Some((peer, other)) => unix_name::reachable(maker.made(*peer)?, other)?,
+                None => address.clone(),
+            };
+            connect_by_name(maker.made(*id)?, &name)?;
         }
     }
     for (id, record) in sockets {
@@ -170,11 +172,7 @@ fn connect_to_listener(
     let missing = || RestoreError::Inconsistent { what: format!("listener {listener_inode} is not in it") };
     let (id, listener) =
         *sockets.iter().find(|(_, other)| other.inode == listener_inode).ok_or_else(missing)?;
-    // As it is bound now, by the path that leads there from anywhere.
-    let name = match &listener.bound_file {
-        Some(file) => unix_name::file_name(Path::new(OsStr::from_bytes(&file.path))),
-        None => socket::local_name(maker.made(id)?)?,
-    };
+    let name = unix_name::reachable(maker.made(id)?, listener)?;
     let len = u64::try_from(name.len()).unwrap_or(0);
     maker.in_process(client, |builder, number| {
         let at = builder.place(&name)?;

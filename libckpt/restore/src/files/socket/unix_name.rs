@@ -3,7 +3,7 @@ use crate::error::{RestoreError, RestoreResult};
 use crate::files::Maker;
 use crate::files::common::show;
 use ckpt_image::record::{SocketFileV1, SocketV1};
-use ckpt_sys::{SysError, socket};
+use ckpt_sys::{SysError, SysResult, socket};
 use nix::errno::Errno;
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -94,8 +94,17 @@ fn remove_stale(path: &Path, kind: i32) -> RestoreResult<()> {
     fs::remove_file(path).map_err(|error| SysError::new("unlink", path.display().to_string(), error).into())
 }
 
+/// The name by which a socket of the job is reached from anywhere: its own may be a path that is relative to a directory of the program's.
+pub(super) fn reachable(fd: BorrowedFd<'_>, record: &SocketV1) -> SysResult<Vec<u8>> {
+    match &record.bound_file {
+        Some(file) => Ok(file_name(Path::new(OsStr::from_bytes(&file.path)))),
+        // As it is bound now, which is not always as it was.
+        None => socket::local_name(fd),
+    }
+}
+
 /// `struct sockaddr_un` with a path.
-pub(super) fn file_name(path: &Path) -> Vec<u8> {
+fn file_name(path: &Path) -> Vec<u8> {
     let mut name = 1_u16.to_ne_bytes().to_vec();
     name.extend_from_slice(path.as_os_str().as_bytes());
     name.push(0);

@@ -1,4 +1,5 @@
 //! What waits in the queues of AF_UNIX sockets: sent again from where it came.
+use super::unix_name;
 use crate::error::{RestoreError, RestoreResult};
 use crate::files::Maker;
 use ckpt_image::record::{DatagramV1, OpenFileId, SocketStateV1, SocketV1};
@@ -40,7 +41,10 @@ pub(super) fn fill(
             };
             match sender {
                 Some(sender) => send_all(maker, sender, message, &[])?,
-                None => send_by_name(maker, sockets, maker.made(*id)?, message)?,
+                None => {
+                    let to = unix_name::reachable(maker.made(*id)?, record)?;
+                    send_by_name(maker, sockets, &to, message)?;
+                }
             }
         }
     }
@@ -60,18 +64,17 @@ pub(super) fn fill(
 fn send_by_name(
     maker: &Maker<'_, '_>,
     sockets: &[(OpenFileId, &SocketV1)],
-    receiver: BorrowedFd<'_>,
+    to: &[u8],
     message: &DatagramV1,
 ) -> RestoreResult<()> {
-    let to = socket::local_name(receiver)?;
     let named = |other: &SocketV1| {
         !message.from.is_empty() && other.local == message.from && other.kind == libc::SOCK_DGRAM
     };
     match sockets.iter().find(|(_, other)| named(other)) {
-        Some((id, _)) => send_all(maker, maker.made(*id)?, message, &to),
+        Some((id, _)) => send_all(maker, maker.made(*id)?, message, to),
         None => {
             let nobody = socket::new(libc::AF_UNIX, libc::SOCK_DGRAM, 0)?;
-            send_all(maker, nobody.as_fd(), message, &to)
+            send_all(maker, nobody.as_fd(), message, to)
         }
     }
 }
