@@ -1,6 +1,6 @@
 //! `ckpt attach`
 use super::args::Attach;
-use super::{Context, later};
+use super::{Context, later, print};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome};
 use crate::protocol::{Answer, Register, Request, Source};
@@ -27,9 +27,9 @@ pub(crate) fn attach(context: &Context, options: &Attach) -> Outcome<()> {
     });
     match Client::of_store(&context.store)?.call(&request, &[])? {
         Answer::Registered { job } if context.json => {
-            println!("{}", serde_json::json!({ "job": job, "pid": options.pid }));
+            print::line(serde_json::json!({ "job": job, "pid": options.pid }).to_string());
         }
-        Answer::Registered { job } => println!("{job}"),
+        Answer::Registered { job } => print::line(job),
         Answer::Covered { job } => {
             return Err(Failure::new(format!(
                 "{} is part of job {job} already",

@@ -1,7 +1,7 @@
 //! `ckpt restore`
 use super::args::{FilesChoice, PidChoice, Restore};
 use super::foreground::Foreground;
-use super::{Context, later};
+use super::{Context, later, print};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome};
 use crate::pids;
@@ -50,9 +50,9 @@ fn detached(context: &Context, image: &Image) -> Outcome<u8> {
         return Err(Failure::new("the daemon gave an answer to another question"));
     };
     if context.json {
-        println!("{}", serde_json::json!({ "id": image.manifest().id.as_str(), "job": job, "pid": pid }));
+        print::line(serde_json::json!({ "id": image.manifest().id, "job": job, "pid": pid }).to_string());
     } else {
-        println!("{pid}");
+        print::line(pid.to_string());
     }
     Ok(0)
 }

@@ -1,6 +1,6 @@
 //! `ckpt save`
-use super::Context;
 use super::args::Save as Options;
+use super::{Context, print};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome};
 use crate::protocol::{Answer, Request, Save};
@@ -19,9 +19,9 @@ pub(crate) fn save(context: &Context, options: &Options) -> Outcome<()> {
         return Err(Failure::new("the daemon gave an answer to another question"));
     };
     if context.json {
-        println!("{}", super::print::json(&saved));
+        print::line(print::json(&saved));
     } else {
-        println!("{}", saved.id);
+        print::line(&saved.id);
     }
     tracing::info!(
         "{} checkpoint of {}: {} of memory, {} written, paused for {}",

@@ -126,9 +126,9 @@ impl Daemon {
                 let before = job.last_error.replace(Some(failure.message.clone()));
                 if before.as_ref() == Some(&failure.message) {
                     // A schedule that fails each time for the same reason says so once.
-                    tracing::debug!(job = job.name, pid = job.target.pid, "not saved: {failure}");
+                    tracing::debug!(job = job.name, pid = job.target.pid, "not saved: {}", failure.message);
                 } else {
-                    tracing::error!(job = job.name, pid = job.target.pid, "not saved: {failure}");
+                    tracing::error!(job = job.name, pid = job.target.pid, "not saved: {}", failure.message);
                 }
                 Err(failure)
             }
