@@ -64,17 +64,24 @@ impl Drop for Process {
     }
 }
 
-/// A process that a restore made: no child of the test, so its pid is all there is.
+/// A process that a restore made: no child of the test. The next one restored may have the same pid, so it is known by its
+/// start time, too.
 #[derive(Debug)]
 pub struct Restored {
     pid: i32,
+    started: Option<u64>,
 }
 
 impl Restored {
     /// Takes charge of process `pid`.
     #[must_use]
     pub fn new(pid: i32) -> Self {
-        Restored { pid }
+        Restored { pid, started: start_time(pid) }
+    }
+
+    fn gone(&self) -> bool {
+        let now = start_time(self.pid);
+        now.is_none() || now != self.started
     }
 
     /// Its pid.
@@ -88,12 +95,12 @@ impl Restored {
     /// # Panics
     /// When it does not.
     pub fn wait_gone(&self) {
-        until(&format!("restored process {} ends", self.pid), || gone(self.pid).then_some(()));
+        until(&format!("restored process {} ends", self.pid), || self.gone().then_some(()));
     }
 
     /// SIGKILL, and waits until it is gone.
     pub fn kill(&self) {
-        if !gone(self.pid) {
+        if !self.gone() {
             let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
             self.wait_gone();
         }
@@ -110,6 +117,12 @@ impl Drop for Restored {
 #[must_use]
 pub fn gone(pid: i32) -> bool {
     !std::path::Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// When a process started, in clock ticks since boot; None when it is gone.
+fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
 }
 
 /// The one-letter state of a process or thread: `R`, `S`, `D`, `T`, `t`, `Z`…; None when it is gone.
