@@ -158,6 +158,14 @@ fn datagrams_keep_their_bounds() {
     }
     let saved = sockets(&[a.as_fd(), b.as_fd()]);
     assert_eq!(saved[1].queue, [message(b"one"), message(b""), message(b"three")]);
+    // The kernel hides the empty one from whoever asks again.
+    assert!(matches!(capture(&[a.as_fd(), b.as_fd()]), Err(CaptureError::Unsupported { .. })));
+    let (a, b) = UnixDatagram::pair().unwrap();
+    a.send(b"one").unwrap();
+    a.send(&[2; 10_000]).unwrap();
+    for _ in 0..2 {
+        assert_eq!(sockets(&[a.as_fd(), b.as_fd()])[1].queue, [message(b"one"), message(&[2; 10_000])]);
+    }
 }
 
 #[test]

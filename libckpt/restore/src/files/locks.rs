@@ -1,65 +1,51 @@
 //! Locks on files.
 use super::Maker;
+use crate::builder::Builder;
 use crate::error::{RestoreError, RestoreResult};
 use ckpt_image::record::{FdTableV1, FileKindV1, FileLockV1, LockClassV1, OpenFileV1};
+use ckpt_sys::SysError;
 use nix::errno::Errno;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::AsFd;
 
-fn flock(lock: &FileLockV1) -> libc::flock {
+/// `struct flock`: type and whence, padding, two offsets, pid.
+fn flock_bytes(lock: &FileLockV1) -> Vec<u8> {
     let kind = if lock.exclusive { libc::F_WRLCK } else { libc::F_RDLCK };
-    libc::flock {
-        l_type: i16::try_from(kind).unwrap_or(0),
-        l_whence: 0,
-        l_start: i64::try_from(lock.start).unwrap_or(i64::MAX),
-        l_len: i64::try_from(lock.len).unwrap_or(0),
-        l_pid: 0,
-    }
+    let kind = u64::from(kind.unsigned_abs());
+    [kind, lock.start, lock.len, 0].iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
-/// Takes the locks that a description owns: flock(2) and OFD locks.
-pub(super) fn restore_locks(file: &OpenFileV1, fd: BorrowedFd<'_>) -> RestoreResult<()> {
-    for lock in &file.locks {
-        let outcome = match lock.class {
-            LockClassV1::Flock => {
-                let kind = if lock.exclusive { libc::LOCK_EX } else { libc::LOCK_SH };
-                // SAFETY: no pointers.
-                unsafe { libc::flock(fd.as_raw_fd(), kind | libc::LOCK_NB) }
-            }
-            LockClassV1::Ofd => {
-                let lock = flock(lock);
-                // SAFETY: `lock` is a struct flock.
-                unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) }
-            }
-            LockClassV1::Posix => continue,
-        };
-        if outcome != 0 {
-            return Err(refused(file, Errno::last()));
-        }
-    }
-    Ok(())
-}
-
-/// Lets the process take the POSIX locks that it owned. A lock goes when its process closes any descriptor of the file: this comes
-/// when all descriptors are in place.
-pub(super) fn restore_posix_locks(
+/// Lets the process take its locks again. A POSIX lock goes when its process closes any descriptor of the file: this comes when all
+/// descriptors are in place.
+pub(super) fn restore_locks(
     maker: &mut Maker<'_, '_>,
     file: &OpenFileV1,
     table: &FdTableV1,
 ) -> RestoreResult<()> {
-    for lock in file.locks.iter().filter(|lock| lock.class == LockClassV1::Posix) {
-        let lock = flock(lock);
-        // struct flock: two shorts, padding, two offsets, pid.
-        let mut bytes = [lock.l_type.to_ne_bytes(), lock.l_whence.to_ne_bytes(), [0; 2], [0; 2]].concat();
-        bytes.extend([lock.l_start.to_ne_bytes(), lock.l_len.to_ne_bytes(), [0; 8]].concat());
-        let Some(number) = table.fds.iter().find(|fd| fd.file == file.id) else { continue };
-        let number = u64::from(number.fd.unsigned_abs());
-        let at = maker.builder.place(&bytes)?;
-        let set = u64::from(libc::F_SETLK.unsigned_abs());
-        if let Err(errno) = maker.builder.remote.syscall(libc::SYS_fcntl, &[number, set, at.get()])? {
-            return Err(refused(file, errno));
-        }
+    let held = table.fds.iter().find(|fd| fd.file == file.id);
+    for lock in &file.locks {
+        let outcome = match held {
+            Some(fd) => take(maker.builder, u64::from(fd.fd.unsigned_abs()), lock)?,
+            // Its only descriptor is under way in a socket.
+            None => {
+                let own = maker.made(file.id)?.try_clone_to_owned();
+                let own = own.map_err(|error| SysError::new("dup", "a locked file", error))?;
+                maker.in_process(own.as_fd(), |builder, number| take(builder, number, lock))?
+            }
+        };
+        outcome.map_err(|errno| refused(file, errno))?;
     }
     Ok(())
+}
+
+fn take(builder: &mut Builder<'_>, number: u64, lock: &FileLockV1) -> RestoreResult<Result<u64, Errno>> {
+    if lock.class == LockClassV1::Flock {
+        let kind = if lock.exclusive { libc::LOCK_EX } else { libc::LOCK_SH };
+        let operation = u64::from((kind | libc::LOCK_NB).unsigned_abs());
+        return Ok(builder.remote.syscall(libc::SYS_flock, &[number, operation])?);
+    }
+    let at = builder.place(&flock_bytes(lock))?;
+    let command = if lock.class == LockClassV1::Ofd { libc::F_OFD_SETLK } else { libc::F_SETLK };
+    Ok(builder.remote.syscall(libc::SYS_fcntl, &[number, u64::from(command.unsigned_abs()), at.get()])?)
 }
 
 fn refused(file: &OpenFileV1, errno: Errno) -> RestoreError {

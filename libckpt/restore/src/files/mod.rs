@@ -1,6 +1,6 @@
 //! Descriptors: every open file description is made once, in this process, handed to the process under construction over a socket, and put
 //! at its numbers there. Only what the kernel ties to the calling process is done by remote calls: the credentials
-//! of AF_UNIX sockets, epoll entries (which remember a number), POSIX locks, owners.
+//! of AF_UNIX sockets, epoll entries (which remember a number), locks, owners.
 mod channel;
 mod common;
 mod device;
@@ -83,13 +83,12 @@ pub(crate) fn restore_files(
     make_all(&mut maker, &files, table)?;
     for file in &files {
         common::finish(file, maker.made(file.id)?)?;
-        locks::restore_locks(file, maker.made(file.id)?)?;
     }
     epoll::watch_moved(&mut maker, &files, table)?;
     place::place(&mut maker, table)?;
     epoll::watch(&mut maker, &files, table)?;
     for file in &files {
-        locks::restore_posix_locks(&mut maker, file, table)?;
+        locks::restore_locks(&mut maker, file, table)?;
     }
     let Maker { builder, channel, .. } = maker;
     channel.close(builder)

@@ -8,9 +8,10 @@ use ckpt_sys::unix_diag::UnixSocket;
 use ckpt_sys::{SysError, descriptor, proc, socket};
 use nix::errno::Errno;
 use std::ffi::OsStr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
 
 /// Longest message that is saved, bytes.
 const MESSAGE_MAX: usize = 16 << 20;
@@ -49,6 +50,13 @@ pub(super) fn describe(
     record.options = options::read_options(file.dup(), &record)?;
     record.shutdown = u32::from(diag.shutdown);
     record.queue = context.queues.remove(&file.id).unwrap_or_default();
+    if record.kind == libc::SOCK_DGRAM && has_hidden_messages(context, &record)? {
+        return Err(context.unsupported(
+            file,
+            "an empty datagram waits in its queue, and the kernel shows one only once",
+            "Try again when it has been read",
+        ));
+    }
     Ok(FileKindV1::Socket(Box::new(record)))
 }
 
@@ -96,6 +104,31 @@ fn state_with_peer(
     }
     let by_name = record.kind == libc::SOCK_DGRAM && !address.is_empty();
     Ok(by_name.then_some(SocketStateV1::ConnectedTo { address }))
+}
+
+/// Whether the queue holds empty datagrams that have been peeked at before: a peek past the first message skips them. Told by what the
+/// sender is charged for, beyond what the messages that are seen cost.
+fn has_hidden_messages(context: &Context<'_>, record: &SocketV1) -> CaptureResult<bool> {
+    let SocketStateV1::Connected { peer_inode, .. } = record.state else { return Ok(false) };
+    let Some(sender) = context.index.socket(peer_inode) else { return Ok(false) };
+    let charged = descriptor::unsent_bytes(sender.dup())?;
+    if charged == 0 {
+        return Ok(false);
+    }
+    let failed = |error| SysError::new("socketpair", "for a measurement", error);
+    let cost = |message: &[u8]| -> CaptureResult<u32> {
+        let (from, _to) = UnixDatagram::pair().map_err(failed)?;
+        // Longer than a new socket sends: its cost is not known, nor is then what is more.
+        let sent = socket::send(from.as_fd(), message, &socket::Attached::default());
+        sent.map_or(Ok(u32::MAX), |_| Ok(descriptor::unsent_bytes(from.as_fd())?))
+    };
+    let empty = cost(b"")?;
+    let mut seen: u32 = 0;
+    for message in &record.queue {
+        seen = seen.saturating_add(cost(&message.data)?);
+    }
+    let more = charged.saturating_sub(seen);
+    Ok(more > 0 && empty > 0 && more % empty == 0)
 }
 
 /// Reads `struct ucred`.

@@ -40,15 +40,22 @@ pub(super) fn of_lost(fd: BorrowedFd<'_>, socket: &SocketV1) -> RestoreResult<()
 }
 
 fn restore(fd: BorrowedFd<'_>, socket: &SocketV1, wanted: impl Fn((i32, i32)) -> bool) -> RestoreResult<()> {
-    for (level, name, value) in socket.options.iter().filter(|(level, name, _)| wanted((*level, *name))) {
-        // Most are as in every new socket; some could not even be set to that.
-        let buffer = *level == libc::SOL_SOCKET && matches!(*name, libc::SO_SNDBUF | libc::SO_RCVBUF);
-        if !buffer && option(fd, *level, *name, value.len().max(4))?.as_ref() == Some(value) {
-            continue;
-        }
-        if buffer { set_buffer(fd, *name, value)? } else { set_option(fd, *level, *name, value)? }
+    for &(level, name, ref value) in socket.options.iter().filter(|(level, name, _)| wanted((*level, *name)))
+    {
+        set(fd, level, name, value)?;
     }
     Ok(())
+}
+
+fn set(fd: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> SysResult<()> {
+    if level == libc::SOL_SOCKET && matches!(name, libc::SO_SNDBUF | libc::SO_RCVBUF) {
+        return set_buffer(fd, name, value);
+    }
+    // Most are as in every new socket; some could not even be set to that.
+    if option(fd, level, name, value.len().max(4))?.as_deref() == Some(value) {
+        return Ok(());
+    }
+    set_option(fd, level, name, value)
 }
 
 /// Sets the size of a buffer. The kernel tells twice of what it was asked for.
