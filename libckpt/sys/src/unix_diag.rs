@@ -1,16 +1,8 @@
 //! What the kernel tells of AF_UNIX sockets (sock_diag(7), unix_diag): who is connected to whom.
-use crate::error::{SysError, SysResult};
-use crate::socket;
-use nix::errno::Errno;
+use crate::error::SysResult;
+use crate::sock_diag::{dump, u16_at, u32_at};
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
 
-const NETLINK_SOCK_DIAG: i32 = 4;
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_DUMP: u16 = 0x300;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
 /// UDIAG_SHOW_VFS, PEER, ICONS, RQLEN.
 const SHOW: u32 = 2 | 4 | 8 | 16;
 const UNIX_DIAG_VFS: u16 = 1;
@@ -18,11 +10,8 @@ const UNIX_DIAG_PEER: u16 = 2;
 const UNIX_DIAG_ICONS: u16 = 3;
 const UNIX_DIAG_RQLEN: u16 = 4;
 const UNIX_DIAG_SHUTDOWN: u16 = 6;
-/// Bytes of `struct nlmsghdr` and `struct unix_diag_msg`.
-const HEADER: usize = 16;
+/// Bytes of `struct unix_diag_msg`.
 const BODY: usize = 16;
-/// A dump comes in messages of at most 32 KiB.
-const ANSWER_MAX: usize = 64 << 10;
 const TCP_LISTEN: u8 = 10;
 
 /// One AF_UNIX socket.
@@ -48,63 +37,16 @@ pub struct UnixSocket {
 
 /// All AF_UNIX sockets of our network namespace, by inode.
 pub fn sockets() -> SysResult<HashMap<u64, UnixSocket>> {
-    dump(&socket::new(libc::AF_NETLINK, libc::SOCK_RAW, NETLINK_SOCK_DIAG)?)
-}
-
-fn dump(socket: &OwnedFd) -> SysResult<HashMap<u64, UnixSocket>> {
-    let mut request = Vec::with_capacity(40);
-    request.extend(40_u32.to_ne_bytes());
-    request.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    request.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
-    request.extend([0; 8]);
     // struct unix_diag_req: family, protocol, pad, states, inode, show, cookie.
-    request.extend([1, 0, 0, 0]);
-    request.extend(u32::MAX.to_ne_bytes());
-    request.extend(0_u32.to_ne_bytes());
-    request.extend(SHOW.to_ne_bytes());
-    request.extend([0; 8]);
-    socket::send(socket.as_fd(), &request, &socket::Attached::default())?;
+    let mut request = vec![1, 0, 0, 0];
+    request.extend([u32::MAX, 0, SHOW, 0, 0].iter().flat_map(|word| word.to_ne_bytes()));
     let mut found = HashMap::new();
-    while let Some(answer) = socket::receive(socket.as_fd(), ANSWER_MAX, 0)? {
-        if read_answer(&answer.data, &mut found)? {
-            break;
+    dump(&request, &mut |message| {
+        if let Some(socket) = parse(message) {
+            found.insert(socket.inode, socket);
         }
-    }
+    })?;
     Ok(found)
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
-fn length_at(bytes: &[u8], at: usize) -> Option<usize> {
-    usize::try_from(u32_at(bytes, at)?).ok()
-}
-
-/// Reads one datagram of the dump; whether it was the last.
-fn read_answer(mut bytes: &[u8], found: &mut HashMap<u64, UnixSocket>) -> SysResult<bool> {
-    while let (Some(len), Some(kind)) = (length_at(bytes, 0), u16_at(bytes, 4)) {
-        let message = bytes.get(HEADER..len).unwrap_or_default();
-        match kind {
-            NLMSG_DONE => return Ok(true),
-            NLMSG_ERROR => {
-                let errno = u32_at(message, 0).map_or(0, u32::cast_signed).wrapping_neg();
-                return Err(SysError::new("unix_diag", "AF_UNIX sockets", Errno::from_raw(errno)));
-            }
-            SOCK_DIAG_BY_FAMILY => {
-                if let Some(socket) = parse(message) {
-                    found.insert(socket.inode, socket);
-                }
-            }
-            _ => {}
-        }
-        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
-    }
-    Ok(false)
 }
 
 fn parse(message: &[u8]) -> Option<UnixSocket> {

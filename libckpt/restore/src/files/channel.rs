@@ -19,8 +19,9 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    /// Opens a channel into a process without descriptors. Its end there has a number that the image does not use.
-    pub(super) fn open(builder: &mut Builder<'_>, table: &FdTableV1) -> RestoreResult<Self> {
+    /// Opens a channel into a process without descriptors. Its end there has a number that the image does not use; `used` are
+    /// numbers that it uses beside those of the table.
+    pub(super) fn open(builder: &mut Builder<'_>, table: &FdTableV1, used: &[i32]) -> RestoreResult<Self> {
         let pair = builder.remote.reserve(8)?;
         let kind = (libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC).unsigned_abs();
         let args = [u64::from(libc::AF_UNIX.unsigned_abs()), u64::from(kind), 0, pair.get()];
@@ -29,7 +30,14 @@ impl Channel {
         let (near, far) = (both & u64::from(u32::MAX), both >> 32);
         let process = pidfd::open(builder.remote.pid())?;
         let ours = pidfd::getfd(process.as_fd(), i32::try_from(near).unwrap_or(-1))?;
-        let theirs = free_number(builder, table, far)?;
+        let used: HashSet<u64> = table
+            .fds
+            .iter()
+            .map(|fd| fd.fd)
+            .chain(used.iter().copied())
+            .map(|fd| u64::from(fd.unsigned_abs()))
+            .collect();
+        let theirs = free_number(builder, &used, far)?;
         for end in [near, far] {
             builder.call("close", &"the channel for descriptors", libc::SYS_close, &[end])?;
         }
@@ -85,15 +93,14 @@ impl Channel {
 }
 
 /// Duplicates descriptor `from` to a number that the image does not use: the first above those that it uses, or a gap.
-fn free_number(builder: &mut Builder<'_>, table: &FdTableV1, from: u64) -> RestoreResult<u64> {
-    let above = table.fds.iter().map(|fd| u64::from(fd.fd.unsigned_abs()) + 1).max().unwrap_or(0).max(16);
+fn free_number(builder: &mut Builder<'_>, used: &HashSet<u64>, from: u64) -> RestoreResult<u64> {
+    let above = used.iter().max().map_or(0, |highest| highest + 1).max(16);
     let dup = u64::from(libc::F_DUPFD_CLOEXEC.unsigned_abs());
     match builder.remote.syscall(libc::SYS_fcntl, &[from, dup, above])? {
         Ok(number) => return Ok(number),
         Err(Errno::EINVAL | Errno::EMFILE) => {}
         Err(errno) => return Err(failed(builder, errno)),
     }
-    let used: HashSet<u64> = table.fds.iter().map(|fd| u64::from(fd.fd.unsigned_abs())).collect();
     let Some(gap) = (2..above).rev().find(|number| !used.contains(number)) else {
         return Err(failed(builder, Errno::EMFILE));
     };

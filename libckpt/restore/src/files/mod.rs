@@ -78,7 +78,7 @@ pub(crate) fn restore_files(
     let _limit = RaisedLimit::new();
     close_all(builder)?;
     let files: Vec<OpenFileV1> = image.records()?;
-    let channel = Channel::open(builder, table)?;
+    let channel = Channel::open(builder, table, &epoll::numbers(&files))?;
     let mut maker = Maker { builder, image, stdio, channel, made: HashMap::new() };
     make_all(&mut maker, &files, table)?;
     for file in &files {

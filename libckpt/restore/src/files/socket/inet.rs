@@ -4,7 +4,7 @@ use crate::error::{RestoreError, RestoreResult};
 use crate::files::Maker;
 use ckpt_image::record::{OpenFileId, SocketStateV1, SocketV1};
 use ckpt_sys::socket::{self, Attached};
-use ckpt_sys::{SysError, SysResult};
+use ckpt_sys::{SysError, SysResult, inet_diag};
 use nix::errno::Errno;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,28 +22,63 @@ pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &[(OpenFileId, &Socke
 }
 
 fn make(record: &SocketV1) -> RestoreResult<OwnedFd> {
+    match try_make(record) {
+        // What is left of the killed process's connections keeps the port for a minute, unless both had SO_REUSEADDR.
+        Err(error) if error.errno() == Some(Errno::EADDRINUSE) && clear_port(record) => try_make(record),
+        other => other,
+    }
+    .map_err(|error| match error.call {
+        "bind" | "listen" => refused(&record.local, "listens or is bound", &error),
+        "connect" => refused(&connected_to(record), "is connected", &error),
+        _ => error.into(),
+    })
+}
+
+fn try_make(record: &SocketV1) -> SysResult<OwnedFd> {
     let made = socket::new(record.domain, record.kind, record.protocol)?;
     let fd = made.as_fd();
     if !record.local.is_empty() {
         options::before_bind(fd, record)?;
         if record.kind == libc::SOCK_STREAM {
-            // Connections of the killed process may linger at the port.
             socket::set_int_option(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
         }
-        socket::bind(fd, &record.local)
-            .map_err(|error| refused(&record.local, "listens or is bound", &error))?;
+        socket::bind(fd, &record.local)?;
     }
     options::all(fd, record)?;
     match &record.state {
-        SocketStateV1::Listening { backlog } => {
-            socket::listen(fd, *backlog).map_err(|error| refused(&record.local, "listens", &error))?;
-        }
-        SocketStateV1::ConnectedTo { address } => {
-            socket::connect(fd, address).map_err(|error| refused(address, "is connected", &error))?;
-        }
+        SocketStateV1::Listening { backlog } => socket::listen(fd, *backlog)?,
+        SocketStateV1::ConnectedTo { address } => socket::connect(fd, address)?,
         _ => {}
     }
     Ok(made)
+}
+
+fn connected_to(record: &SocketV1) -> Vec<u8> {
+    match &record.state {
+        SocketStateV1::ConnectedTo { address } => address.clone(),
+        _ => Vec::new(),
+    }
+}
+
+/// Ends what is left, without any process, of connections from the address that a TCP socket needs; whether there was any.
+fn clear_port(record: &SocketV1) -> bool {
+    let port = bytes_at::<2>(&record.local, 2).map_or(0, u16::from_be_bytes);
+    let own = if record.domain == libc::AF_INET { record.local.get(4..8) } else { record.local.get(8..24) };
+    let Some(own) = own.filter(|_| record.kind == libc::SOCK_STREAM && port != 0) else { return false };
+    let any = own.iter().all(|byte| *byte == 0);
+    let mut cleared = false;
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        for orphan in inet_diag::orphans(family, port).unwrap_or_default() {
+            if !any && !orphan.local_address().ends_with(own) && !own.ends_with(orphan.local_address()) {
+                continue;
+            }
+            match orphan.destroy() {
+                Ok(()) => cleared = true,
+                Err(error) => tracing::debug!(%error, "what is left of a connection cannot be ended"),
+            }
+        }
+    }
+    cleared
 }
 
 fn refused(address: &[u8], does: &str, error: &SysError) -> RestoreError {

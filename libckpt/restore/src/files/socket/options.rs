@@ -1,5 +1,4 @@
 //! Socket options.
-use crate::error::RestoreResult;
 use ckpt_image::record::SocketV1;
 use ckpt_sys::SysResult;
 use ckpt_sys::socket::{option, set_option};
@@ -25,21 +24,21 @@ const OF_THE_NETWORK: [(i32, i32); 4] = [
 ];
 
 /// Sets the options that bind(2) looks at.
-pub(super) fn before_bind(fd: BorrowedFd<'_>, socket: &SocketV1) -> RestoreResult<()> {
+pub(super) fn before_bind(fd: BorrowedFd<'_>, socket: &SocketV1) -> SysResult<()> {
     restore(fd, socket, |which| BEFORE_BIND.contains(&which))
 }
 
 /// Sets all options.
-pub(super) fn all(fd: BorrowedFd<'_>, socket: &SocketV1) -> RestoreResult<()> {
+pub(super) fn all(fd: BorrowedFd<'_>, socket: &SocketV1) -> SysResult<()> {
     restore(fd, socket, |_| true)
 }
 
 /// Sets the options of a connection that is lost.
-pub(super) fn of_lost(fd: BorrowedFd<'_>, socket: &SocketV1) -> RestoreResult<()> {
+pub(super) fn of_lost(fd: BorrowedFd<'_>, socket: &SocketV1) -> SysResult<()> {
     restore(fd, socket, |which| !OF_THE_NETWORK.contains(&which))
 }
 
-fn restore(fd: BorrowedFd<'_>, socket: &SocketV1, wanted: impl Fn((i32, i32)) -> bool) -> RestoreResult<()> {
+fn restore(fd: BorrowedFd<'_>, socket: &SocketV1, wanted: impl Fn((i32, i32)) -> bool) -> SysResult<()> {
     for &(level, name, ref value) in socket.options.iter().filter(|(level, name, _)| wanted((*level, *name)))
     {
         set(fd, level, name, value)?;
