@@ -61,7 +61,7 @@ int main(int argc, char **argv)
 		close(client);
 		close(server);
 	}
-	struct sockaddr_un at;
+	struct sockaddr_un at = { 0 };
 	socklen_t length = sizeof at;
 	MUST(getsockname(abstract, (struct sockaddr *)&at, &length));
 	CHECK(at.sun_path[0] == 0 && !strcmp(at.sun_path + 1, abstract_name));

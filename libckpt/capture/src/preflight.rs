@@ -90,7 +90,8 @@ pub(crate) fn unsupported(pid: i32) -> CaptureResult<Vec<CaptureError>> {
                 "Run the program without its sandbox",
             ));
         }
-        let stat = Stat::of(pid, tid)?;
+        // Threads come and go while the process runs.
+        let Ok(stat) = Stat::of(pid, tid) else { continue };
         if matches!(stat.state, 'Z' | 'X') {
             found.push(CaptureError::unsupported(
                 pid,
