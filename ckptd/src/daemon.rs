@@ -66,6 +66,7 @@ pub(crate) fn run(store: PathBuf, background: bool) -> Outcome<()> {
         lock::Taken::Ours(lock) => lock,
         lock::Taken::Served => return Ok(()),
     };
+    let _workers = lock::workers(&endpoint)?;
     let socket = endpoint.socket();
     let listen = |error: io::Error| Failure::new(format!("cannot listen on {}: {error}", socket.display()));
     let listener = endpoint.listen().map_err(listen)?;

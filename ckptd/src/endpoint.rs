@@ -38,6 +38,11 @@ impl Endpoint {
         self.file("pid")
     }
 
+    /// Locked by the daemon and its workers as long as any of them lives.
+    pub(crate) fn workers(&self) -> PathBuf {
+        self.file("workers")
+    }
+
     /// What a daemon in the background has to say.
     pub(crate) fn log(&self) -> PathBuf {
         self.file("log")

@@ -1,8 +1,8 @@
-//! One daemon a store: a lock on the pid file.
+//! One daemon a store: a lock on the pid file. And none beside the workers of a killed one: a lock that workers inherit.
 use crate::endpoint::Endpoint;
 use crate::failure::{Failure, Outcome};
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, fcntl};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -76,4 +76,31 @@ impl Lock {
             Failure::new(format!("cannot write the pid file {}: {error}", self.path.display()))
         })
     }
+}
+
+/// How long the workers of a killed daemon are waited for.
+const LAST_WORKERS: Duration = Duration::from_secs(60);
+
+/// Waits until the workers of a killed daemon have ended what they began: a job that one of them saves cannot be saved by another.
+/// Gives the lock that this daemon's workers inherit; it is free when the daemon and all of them are gone.
+pub(super) fn workers(endpoint: &Endpoint) -> Outcome<Flock<File>> {
+    let path = endpoint.workers();
+    let fail = |error: io::Error| Failure::new(format!("cannot lock {}: {error}", path.display()));
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(fail)?;
+    let deadline = Instant::now() + LAST_WORKERS;
+    let lock = loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => break lock,
+            Err((unlocked, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file = unlocked,
+            Err((_, Errno::EWOULDBLOCK)) => {
+                return Err(Failure::new("a worker of an earlier ckptd is still at work")
+                    .remedy("try again when it has ended"));
+            }
+            Err((_, errno)) => return Err(fail(errno.into())),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    fcntl(&*lock, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|errno| fail(errno.into()))?;
+    Ok(lock)
 }
