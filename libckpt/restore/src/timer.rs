@@ -15,11 +15,14 @@ pub(crate) fn restore_itimers(builder: &mut Builder<'_>, timers: &[ItimerV1; 3])
         if *timer == ItimerV1::default() {
             continue;
         }
+        // A periodic timer whose signal is pending is not armed: the kernel winds it on when the signal is taken, which it does not
+        // do for a signal that was queued by us.
+        let value_us = if timer.value_us == 0 { timer.interval_us } else { timer.value_us };
         let words = [
             timer.interval_us / 1_000_000,
             timer.interval_us % 1_000_000,
-            timer.value_us / 1_000_000,
-            timer.value_us % 1_000_000,
+            value_us / 1_000_000,
+            value_us % 1_000_000,
         ];
         let at = place_words(builder, &words)?;
         builder.call("setitimer", &format!("timer {which}"), libc::SYS_setitimer, &[which, at, 0])?;
