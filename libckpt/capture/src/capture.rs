@@ -66,6 +66,11 @@ pub struct Captured {
 /// # Errors
 /// The job runs on in any case. Tracking that was handed in is gone after a failure.
 pub fn capture(request: CaptureRequest<'_>) -> Result<Captured, CaptureError> {
+    let pid = request.root_pid;
+    capture_process(request).map_err(|error| error.or_exited(pid))
+}
+
+fn capture_process(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let begin = Instant::now();
     let pid = request.root_pid;
     preflight::check_process(pid)?;
@@ -77,11 +82,10 @@ pub fn capture(request: CaptureRequest<'_>) -> Result<Captured, CaptureError> {
     let mut tracking = request.tracking.unwrap_or_default();
     let mut writer = request.store.begin(request.job, parent.as_ref())?;
     let mut memory_stats = precopy::precopy(pid, &mut tracking, &mut writer)?;
-    let mappings = maps::smaps(pid)
-        .map_err(|error| if error.is_gone() { CaptureError::Exited { pid } } else { error.into() })?;
+    let mappings = maps::smaps(pid)?;
     let last_ran = LastRan::read(pid);
 
-    let freeze = Freeze::freeze(pid)?;
+    let freeze = Freeze::begin(pid)?;
     point("capture.seized")?;
     let frozen = capture_frozen(request.job, &freeze, &mut tracking, &mappings, &last_ran, &earlier)?;
     point("capture.captured")?;
@@ -127,7 +131,7 @@ pub fn capture(request: CaptureRequest<'_>) -> Result<Captured, CaptureError> {
 /// As [`capture`]'s; the target runs on.
 pub fn clean(pid: i32) -> Result<(), CaptureError> {
     preflight::check_process(pid)?;
-    let freeze = Freeze::freeze(pid)?;
+    let freeze = Freeze::begin(pid)?;
     let memory = ProcessMemory::open(pid)?;
     let leftovers = inject::leftovers(pid, &memory)?;
     let descriptors = ckpt_dirty::leftovers(pid)?;
@@ -169,7 +173,7 @@ fn capture_frozen(
     let tids = freeze.tids();
     let pid = tids[0];
     let memory = ProcessMemory::open(pid)?;
-    let process = Process { pid, tids: tids.clone(), pidfd: pidfd::open(pid)?, memory };
+    let process = Process { pid, pidfd: pidfd::open(pid)?, memory };
     let memory = &process.memory;
     let view = View { pid, last_ran, now: clock_ns(libc::CLOCK_MONOTONIC), earlier };
     let mut stills = Vec::with_capacity(tids.len());

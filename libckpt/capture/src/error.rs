@@ -1,6 +1,7 @@
 //! Why a capture did not happen.
 use ckpt_sys::SysError;
 use ckpt_sys::inject::InjectError;
+use ckpt_sys::proc::stat::Stat;
 
 /// A capture that failed. The target runs on as it was.
 #[derive(Debug, thiserror::Error)]
@@ -102,5 +103,17 @@ impl CaptureError {
         remedy: impl Into<String>,
     ) -> Self {
         Self::Unsupported { pid, object: object.into(), reason: reason.into(), remedy: remedy.into() }
+    }
+
+    /// The same, said as the exit of `pid` where a thread or file of /proc was gone because the process has ended.
+    #[must_use]
+    pub(crate) fn or_exited(self, pid: i32) -> Self {
+        let gone = match &self {
+            Self::Sys(error) | Self::Inject(InjectError::Sys(error)) => error.is_gone(),
+            Self::Inject(InjectError::Gone { .. }) => true,
+            _ => false,
+        };
+        let ended = || Stat::of(pid, pid).map_or(true, |stat| matches!(stat.state, 'Z' | 'X'));
+        if gone && ended() { Self::Exited { pid } } else { self }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Freeze {
 
 impl Freeze {
     /// Stops all threads of `pid`, those included that are born meanwhile.
-    pub(crate) fn freeze(pid: i32) -> CaptureResult<Self> {
+    pub(crate) fn begin(pid: i32) -> CaptureResult<Self> {
         let mut freeze = Self { pid, stopped: Vec::new(), since: Instant::now(), was_stopped: false };
         let mut seized: Vec<i32> = Vec::new();
         // A thread that runs may make another; once all that are listed are stopped, nobody can.

@@ -11,7 +11,7 @@ use ckpt_image::record::RestartV1;
 use ckpt_sys::RemoteAddr;
 use ckpt_sys::arch::{Gpr, restart};
 use ckpt_sys::memory::ProcessMemory;
-use ckpt_sys::proc;
+use ckpt_sys::{proc, sched};
 use std::collections::HashMap;
 
 const FUTEX_COMMAND_MASK: u64 = 0x7f;
@@ -25,36 +25,83 @@ const CLOCK_NANOSLEEP: u64 = libc::SYS_clock_nanosleep.cast_unsigned();
 const POLL: u64 = libc::SYS_poll.cast_unsigned();
 const FUTEX: u64 = libc::SYS_futex.cast_unsigned();
 
-/// When each thread last ran, CLOCK_MONOTONIC in ns.
+/// When each thread last ran, CLOCK_MONOTONIC in ns, or later: a sleep may come out longer than it was to be, never shorter.
+///
+/// The scheduler's clock leaves out what the hypervisor and interrupts took, so each processor has one of its own, which falls
+/// behind. It is compared with CLOCK_MONOTONIC now, on the processor that the thread ran on.
 #[derive(Debug, Default)]
-pub(crate) struct LastRan(HashMap<i32, i64>);
+pub(crate) struct LastRan(HashMap<i32, Slept>);
+
+/// A thread that was asleep.
+#[derive(Debug, Clone, Copy)]
+struct Slept {
+    /// Since when.
+    since: i64,
+    /// How often it had gone to sleep by then.
+    times: u64,
+}
 
 impl LastRan {
     /// Reads it for the threads of `pid`, which must still be running.
     pub(crate) fn read(pid: i32) -> Self {
-        let Some(offset) = scheduler_clock_offset() else { return Self::default() };
         let tids = proc::threads::list(pid).unwrap_or_default();
-        let times = tids.into_iter().filter_map(|tid| Some((tid, exec_start(pid, tid)? + offset)));
+        let asleep = tids.into_iter().filter_map(|tid| Some((tid, proc::stat::Stat::of(pid, tid).ok()?)));
+        let asleep: Vec<_> = asleep.filter(|(_, stat)| stat.state == 'S').collect();
+        let mut offsets = HashMap::new();
+        // On a thread of its own: it moves from processor to processor.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for (_, stat) in &asleep {
+                    offsets.entry(stat.processor).or_insert_with(|| scheduler_clock_offset(stat.processor));
+                }
+            });
+        });
+        let times = asleep.into_iter().filter_map(|(tid, stat)| {
+            let offset = (*offsets.get(&stat.processor)?)?;
+            let text = proc::read_text(pid, &format!("task/{tid}/sched")).ok()?;
+            Some((tid, Slept { since: exec_start(&text)? + offset, times: voluntary_switches(&text)? }))
+        });
         Self(times.collect())
+    }
+
+    /// How long stopped thread `tid` of `pid` had slept at `now`; None when it is not known.
+    fn slept(&self, pid: i32, tid: i32, now: i64) -> Option<u64> {
+        let slept = self.0.get(&tid)?;
+        let text = proc::read_text(pid, &format!("task/{tid}/sched")).ok()?;
+        // Its stop is one more time. Any other means that it ran in between, and began another sleep.
+        (voluntary_switches(&text)? <= slept.times + 1).then(|| unsigned(now - slept.since))
     }
 }
 
-/// What must be added to the scheduler's clock to get CLOCK_MONOTONIC.
-fn scheduler_clock_offset() -> Option<i64> {
-    // Giving up the processor makes the kernel take the time down.
-    std::thread::sleep(std::time::Duration::from_micros(1));
+/// What must be added to the scheduler's clock of a processor to get CLOCK_MONOTONIC. None: we may not run there.
+fn scheduler_clock_offset(processor: u32) -> Option<i64> {
     let pid = std::process::id().cast_signed();
     // SAFETY: no arguments.
     let tid = unsafe { libc::gettid() };
-    Some(clock_ns(libc::CLOCK_MONOTONIC) - exec_start(pid, tid)?)
+    let processor = usize::try_from(processor).ok()?;
+    let mut mask = vec![0; processor / 64 * 8 + 8];
+    mask[processor / 8] = 1 << (processor % 8);
+    sched::set_affinity(tid, &mask).ok()?;
+    // Giving up the processor makes the kernel take the time down.
+    std::thread::sleep(std::time::Duration::from_micros(1));
+    let scheduled = exec_start(&proc::read_text(pid, &format!("task/{tid}/sched")).ok()?)?;
+    Some(clock_ns(libc::CLOCK_MONOTONIC) - scheduled)
+}
+
+/// The value of a line of /proc/PID/task/TID/sched.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let line = text.lines().find(|line| line.split([' ', ':']).next() == Some(name))?;
+    Some(line.rsplit_once(':')?.1.trim())
 }
 
 /// `se.exec_start`, which the kernel prints in ms with six decimals.
-fn exec_start(pid: i32, tid: i32) -> Option<i64> {
-    let text = proc::read_text(pid, &format!("task/{tid}/sched")).ok()?;
-    let line = text.lines().find(|line| line.starts_with("se.exec_start"))?;
-    let (ms, ns) = line.rsplit_once(':')?.1.trim().split_once('.')?;
+fn exec_start(text: &str) -> Option<i64> {
+    let (ms, ns) = field(text, "se.exec_start")?.split_once('.')?;
     Some(ms.parse::<i64>().ok()? * 1_000_000 + ns.parse::<i64>().ok()?)
+}
+
+fn voluntary_switches(text: &str) -> Option<u64> {
+    field(text, "nr_voluntary_switches")?.parse().ok()
 }
 
 /// What the parent checkpoint says of a thread's call.
@@ -68,6 +115,8 @@ pub(crate) struct Earlier {
 
 /// Rewrites registers and says what restore needs, for one thread.
 pub(crate) struct Interrupted<'a> {
+    /// Process.
+    pub(crate) pid: i32,
     /// Thread.
     pub(crate) tid: i32,
     /// Its process's memory.
@@ -170,7 +219,7 @@ impl Interrupted<'_> {
     }
 
     fn slept(&self) -> u64 {
-        self.last_ran.0.get(&self.tid).map_or(0, |then| unsigned(self.now - then))
+        self.last_ran.slept(self.pid, self.tid, self.now).unwrap_or(0)
     }
 
     fn timespec(&self, address: u64) -> Option<u64> {

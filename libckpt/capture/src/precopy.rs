@@ -57,7 +57,7 @@ pub(crate) fn precopy(
 
 /// Stops the process for a moment, to have it make the userfaultfd.
 fn attach(pid: i32, tracker: &mut Tracker) -> CaptureResult<()> {
-    let freeze = Freeze::freeze(pid)?;
+    let freeze = Freeze::begin(pid)?;
     let memory = ProcessMemory::open(pid)?;
     let mut injector = Injector::new(pid, pid, &memory)?;
     tracker.verify()?;

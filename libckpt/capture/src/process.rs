@@ -7,8 +7,6 @@ use std::os::fd::OwnedFd;
 pub(crate) struct Process {
     /// Its pid.
     pub(crate) pid: i32,
-    /// Its threads, the leader first.
-    pub(crate) tids: Vec<i32>,
     /// Stands for it.
     pub(crate) pidfd: OwnedFd,
     /// Its memory.

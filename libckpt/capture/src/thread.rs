@@ -43,6 +43,7 @@ impl Still {
         let waits = |pending: u64| pending & !sigmask != 0;
         let status = Status::of(view.pid, tid)?;
         let interrupted = Interrupted {
+            pid: view.pid,
             tid,
             memory,
             last_ran: view.last_ran,

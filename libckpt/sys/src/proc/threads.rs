@@ -25,8 +25,12 @@ pub fn children(pid: i32) -> SysResult<Vec<i32>> {
             Ok(text) => {
                 found.extend(text.split_ascii_whitespace().filter_map(|word| word.parse::<i32>().ok()))
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(SysError::new("read", path, error)),
+            Err(error) => {
+                let error = SysError::new("read", path, error);
+                if !error.is_gone() {
+                    return Err(error);
+                }
+            }
         }
     }
     Ok(found)
