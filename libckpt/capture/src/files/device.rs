@@ -21,7 +21,7 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
         return stdio::describe(
             context,
             file,
-            "terminals cannot be saved yet",
+            |_| "terminals cannot be saved yet".into(),
             "Close it, or redirect the program's output",
         );
     }

@@ -18,11 +18,10 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
     // Hung up: the other side is closed everywhere.
     let alone = libc::POLLHUP | libc::POLLERR;
     if !(readable && writable) && socket::ready(file.dup()) & alone == 0 {
-        let holder = stdio::other_holder(context, &file.link);
         return stdio::describe(
             context,
             file,
-            &format!("its other end is outside the job{holder}"),
+            |context| format!("its other end is outside the job{}", stdio::other_holder(context, &file.link)),
             "Start the program without that pipe, or save the processes at both ends as one job",
         );
     }

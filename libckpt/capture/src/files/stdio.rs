@@ -10,12 +10,12 @@ use std::os::unix::ffi::OsStrExt;
 pub(super) fn describe(
     context: &mut Context<'_>,
     file: &FoundFile,
-    reason: &str,
+    reason: impl FnOnce(&Context<'_>) -> String,
     remedy: &str,
 ) -> CaptureResult<FileKindV1> {
     match number(context, file) {
         Some(number) => Ok(FileKindV1::Stdio { number, was: show(&file.link) }),
-        None => Err(context.unsupported(file, reason, remedy)),
+        None => Err(context.unsupported(file, reason(context), remedy)),
     }
 }
 

@@ -12,7 +12,7 @@ const SO_BUF_LOCK: i32 = 72;
 /// Level, name, bytes at most.
 type Table = &'static [(i32, i32, usize)];
 
-/// For every socket.
+/// For TCP and UDP.
 const COMMON: Table = &[
     (libc::SOL_SOCKET, libc::SO_REUSEADDR, INT),
     (libc::SOL_SOCKET, libc::SO_REUSEPORT, INT),
@@ -29,8 +29,6 @@ const COMMON: Table = &[
     (libc::SOL_SOCKET, libc::SO_TIMESTAMP, INT),
     (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, INT),
     (libc::SOL_SOCKET, libc::SO_TIMESTAMPING, INT),
-    (libc::SOL_SOCKET, libc::SO_PASSCRED, INT),
-    (libc::SOL_SOCKET, libc::SO_PASSSEC, INT),
     (libc::SOL_SOCKET, libc::SO_MARK, INT),
     (libc::SOL_SOCKET, libc::SO_RXQ_OVFL, INT),
     (libc::SOL_SOCKET, libc::SO_PEEK_OFF, INT),
@@ -40,6 +38,24 @@ const COMMON: Table = &[
     (libc::SOL_SOCKET, libc::SO_ZEROCOPY, INT),
     (libc::SOL_SOCKET, libc::SO_TXTIME, 8),
     (libc::SOL_SOCKET, libc::SO_PREFER_BUSY_POLL, INT),
+];
+
+/// For AF_UNIX.
+const UNIX: Table = &[
+    (libc::SOL_SOCKET, libc::SO_REUSEADDR, INT),
+    (libc::SOL_SOCKET, libc::SO_LINGER, 8),
+    (libc::SOL_SOCKET, libc::SO_PRIORITY, INT),
+    (libc::SOL_SOCKET, libc::SO_RCVLOWAT, INT),
+    (libc::SOL_SOCKET, libc::SO_RCVTIMEO, TIMEVAL),
+    (libc::SOL_SOCKET, libc::SO_SNDTIMEO, TIMEVAL),
+    (libc::SOL_SOCKET, libc::SO_TIMESTAMP, INT),
+    (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, INT),
+    (libc::SOL_SOCKET, libc::SO_PASSCRED, INT),
+    (libc::SOL_SOCKET, libc::SO_PASSSEC, INT),
+    (libc::SOL_SOCKET, libc::SO_MARK, INT),
+    (libc::SOL_SOCKET, libc::SO_PEEK_OFF, INT),
+    // SO_PASSPIDFD
+    (libc::SOL_SOCKET, 76, INT),
 ];
 
 /// For AF_INET, and AF_INET6 sockets that speak IPv4 too.
@@ -126,7 +142,7 @@ pub(super) fn read_options(fd: BorrowedFd<'_>, socket: &SocketV1) -> CaptureResu
         (libc::AF_INET6, libc::SOCK_STREAM) => &[COMMON, IPV6, IPV4, TCP],
         (libc::AF_INET, _) => &[COMMON, IPV4, MULTICAST4, UDP],
         (libc::AF_INET6, _) => &[COMMON, IPV6, MULTICAST6, IPV4, MULTICAST4, UDP],
-        _ => &[COMMON],
+        _ => &[UNIX],
     };
     let mut options = Vec::new();
     for &(level, name, max) in tables.iter().copied().flatten() {

@@ -40,9 +40,11 @@ pub(super) fn describe(
     };
     let Some(state) = state else {
         let peer = format!("socket:[{}]", diag.peer.unwrap_or(0));
-        let holder = stdio::other_holder(context, peer.as_bytes());
-        let reason = format!("it is connected to a socket outside the job{holder}");
-        return stdio::describe(context, file, &reason, "Close the connection before saving");
+        let reason = |context: &Context<'_>| {
+            let holder = stdio::other_holder(context, peer.as_bytes());
+            format!("it is connected to a socket outside the job{holder}")
+        };
+        return stdio::describe(context, file, reason, "Close the connection before saving");
     };
     record.state = state;
     record.local = socket::local_name(file.dup())?;
