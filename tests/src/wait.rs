@@ -2,7 +2,7 @@
 use std::time::{Duration, Instant};
 
 /// Long enough for anything that works, on a machine that is shared with other tests.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Polls `condition` until it gives a value.
 ///

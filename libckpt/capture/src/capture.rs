@@ -1,6 +1,6 @@
 //! The way of a checkpoint: what is done before, within and after the pause.
 use crate::error::{CaptureError, CaptureResult};
-use crate::freeze::Freeze;
+use crate::freeze::{self, Freeze};
 use crate::interrupted::{Earlier, LastRan};
 use crate::inventory::{capture_inventory, clock_ns};
 use crate::objects::Objects;
@@ -10,7 +10,7 @@ use crate::{files, fs, mm, pages, precopy, preflight, sighand, task, vma};
 use ckpt_dirty::Tracking;
 use ckpt_image::record::{FdTableV1, FsV1, InventoryV1, MmV1, SighandV1, TaskV1, ThreadV1};
 use ckpt_image::{CheckpointId, CheckpointWriter, Kind, Stats, Store, fault};
-use ckpt_sys::inject::{self, Injector};
+use ckpt_sys::inject::{Injector, Scratch};
 use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::proc::maps::{self, Mapping};
 use ckpt_sys::proc::stat::Stat;
@@ -85,9 +85,10 @@ fn capture_process(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let mappings = maps::smaps(pid)?;
     let last_ran = LastRan::read(pid);
 
-    let freeze = Freeze::begin(pid)?;
+    let (freeze, leftovers) = freeze::begin_recovered(pid)?;
     point("capture.seized")?;
-    let frozen = capture_frozen(request.job, &freeze, &mut tracking, &mappings, &last_ran, &earlier)?;
+    let before = Before { mappings, last_ran, earlier, leftovers };
+    let frozen = capture_frozen(request.job, &freeze, &mut tracking, before)?;
     point("capture.captured")?;
     // A job that is to end stays stopped until its checkpoint is safe.
     let (pause, held) = match request.after {
@@ -131,9 +132,8 @@ fn capture_process(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
 /// As [`capture`]'s; the target runs on.
 pub fn clean(pid: i32) -> Result<(), CaptureError> {
     preflight::check_process(pid)?;
-    let freeze = Freeze::begin(pid)?;
+    let (freeze, leftovers) = freeze::begin_recovered(pid)?;
     let memory = ProcessMemory::open(pid)?;
-    let leftovers = inject::leftovers(pid, &memory)?;
     let descriptors = ckpt_dirty::leftovers(pid)?;
     if !leftovers.is_empty() || !descriptors.is_empty() {
         let mut injector = Injector::new(pid, pid, &memory)?;
@@ -146,6 +146,15 @@ pub fn clean(pid: i32) -> Result<(), CaptureError> {
     }
     freeze.thaw();
     Ok(())
+}
+
+/// What was read before the job stood still.
+struct Before {
+    mappings: Vec<Mapping>,
+    last_ran: LastRan,
+    earlier: HashMap<i32, Earlier>,
+    /// Scratch areas of captures that were killed.
+    leftovers: Vec<Scratch>,
 }
 
 /// Everything that was read while the job stood still.
@@ -166,16 +175,15 @@ fn capture_frozen(
     job: &str,
     freeze: &Freeze,
     tracking: &mut Tracking,
-    before: &[Mapping],
-    last_ran: &LastRan,
-    earlier: &HashMap<i32, Earlier>,
+    before: Before,
 ) -> CaptureResult<Frozen> {
     let tids = freeze.tids();
     let pid = tids[0];
     let memory = ProcessMemory::open(pid)?;
     let process = Process { pid, pidfd: pidfd::open(pid)?, memory };
     let memory = &process.memory;
-    let view = View { pid, last_ran, now: clock_ns(libc::CLOCK_MONOTONIC), earlier };
+    let now = clock_ns(libc::CLOCK_MONOTONIC);
+    let view = View { pid, last_ran: &before.last_ran, now, earlier: &before.earlier };
     let mut stills = Vec::with_capacity(tids.len());
     for &tid in &tids {
         stills.push(Still::read(tid, memory, &view)?);
@@ -184,9 +192,8 @@ fn capture_frozen(
     point("capture.registers")?;
 
     let mut objects = Objects::default();
-    let leftovers = inject::leftovers(pid, memory)?;
     let mut injector = Injector::new(pid, pid, memory)?;
-    for leftover in leftovers {
+    for leftover in before.leftovers {
         let outcome = injector.unmap_leftover(leftover)?;
         outcome.map_err(|errno| CaptureError::Remote { pid, call: "munmap", errno })?;
     }
@@ -194,7 +201,8 @@ fn capture_frozen(
     let task = task::capture_task(&mut injector, tids.clone(), freeze.was_stopped)?;
     let sighand = sighand::capture_sighand(&mut injector)?;
     point("capture.process")?;
-    let (mut mm, mappings) = mm::capture_mm(&process, &mut injector, tracking, &mut objects, before)?;
+    let (mut mm, mappings) =
+        mm::capture_mm(&process, &mut injector, tracking, &mut objects, &before.mappings)?;
     point("capture.mappings")?;
     let pages = pages::copy(&process, &mut mm, tracking)?;
     point("capture.pages")?;

@@ -1,6 +1,8 @@
 //! Every thread of a process is stopped, and runs on again whatever happens.
 use crate::error::{CaptureError, CaptureResult};
 use ckpt_sys::SysError;
+use ckpt_sys::inject::{self, Scratch};
+use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::proc::{self, threads};
 use ckpt_sys::ptrace::{self, Stop};
 use nix::errno::Errno;
@@ -158,5 +160,28 @@ impl Freeze {
 impl Drop for Freeze {
     fn drop(&mut self) {
         self.release();
+    }
+}
+
+/// As [`Freeze::begin`], but not before every thread has come out of what a killed capture left in the process: there it has
+/// registers of ours. The areas that are left can go.
+pub(crate) fn begin_recovered(pid: i32) -> CaptureResult<(Freeze, Vec<Scratch>)> {
+    let begin = Instant::now();
+    loop {
+        let freeze = Freeze::begin(pid)?;
+        let leftovers = inject::leftovers(pid, &ProcessMemory::open(pid)?)?;
+        let mut inside = None;
+        for tid in freeze.tids() {
+            let ip = ptrace::gpr(tid)?.ip();
+            if leftovers.iter().any(|leftover| leftover.runs(ip)) {
+                inside = Some(tid);
+            }
+        }
+        match inside {
+            None => return Ok((freeze, leftovers)),
+            Some(tid) if begin.elapsed() > STOP_LIMIT => return Err(freeze.stuck(tid)),
+            Some(_) => freeze.thaw(),
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -22,9 +22,8 @@ while (1) {
         die "block damaged\n" if substr($block, 4095, 1) ne chr($byte);
     }
     die "sum is $found, not $sum\n" if $found != $sum;
-    open(my $out, '>', "$ARGV[0].new") or die "$ARGV[0].new: $!\n";
+    open(my $out, '>', $ARGV[0]) or die "$ARGV[0]: $!\n";
     print $out "$count $sum $started\n";
-    close($out) or die "$ARGV[0].new: $!\n";
-    rename("$ARGV[0].new", $ARGV[0]) or die "$ARGV[0]: $!\n";
+    close($out) or die "$ARGV[0]: $!\n";
     select(undef, undef, undef, 0.02);
 }

@@ -146,7 +146,8 @@ impl Stage {
 
     /// Takes the program's file away, so that what it says next is new.
     pub(super) fn forget_state(&self) -> Outcome<()> {
-        fs::remove_file(self.state_file()).map_err(|error| self.broken("the program's file", &error))
+        // Emptied, not removed: a checkpoint may have been taken while the program had it open.
+        fs::write(self.state_file(), "").map_err(|error| self.broken("the program's file", &error))
     }
 
     /// Kills the program and waits until its pid is free.
@@ -233,7 +234,7 @@ impl Stage {
     }
 
     fn state(&self) -> Option<State> {
-        let text = fs::read_to_string(self.state_file()).ok()?;
+        let text = fs::read_to_string(self.state_file()).ok().filter(|text| text.ends_with('\n'))?;
         let mut words = text.split_whitespace();
         Some(State {
             count: words.next()?.parse().ok()?,

@@ -28,6 +28,14 @@ impl Scratch {
     }
 }
 
+impl Scratch {
+    /// Whether a thread with its instruction pointer at `ip` is still on its way out of this area.
+    #[must_use]
+    pub fn runs(&self, ip: u64) -> bool {
+        (self.code.get()..self.code.get() + CODE_SIZE).contains(&ip)
+    }
+}
+
 /// Scratch areas that a killed tracer left in `pid`, which recovered from that by itself.
 pub fn leftovers(pid: i32, memory: &ProcessMemory) -> InjectResult<Vec<Scratch>> {
     let mark_size = arch::SCRATCH_MARK.len();
