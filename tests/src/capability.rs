@@ -58,6 +58,9 @@ impl<'a> Capability<'a> {
     fn comes_back(self, sandbox: &Sandbox) {
         let job = self.subject;
         let mut subject = Subject::start(sandbox, self.subject, self.args);
+        for line in subject.not_exercised() {
+            eprintln!("{job}: {line}");
+        }
         sandbox.attach(subject.pid(), job);
         let full = sandbox.save_with(job, &[]);
         assert_eq!(full["kind"], "full", "the first checkpoint: {full}");

@@ -75,6 +75,12 @@ impl Subject {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
 
+    /// What it is about but could not do on this machine: lines for whoever reads the test's output.
+    #[must_use]
+    pub fn not_exercised(&self) -> Vec<String> {
+        self.log().lines().filter(|line| line.starts_with("not exercised: ")).map(str::to_owned).collect()
+    }
+
     /// What it found, once it did.
     #[must_use]
     pub fn verdict(&self) -> Option<String> {

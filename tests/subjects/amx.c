@@ -21,6 +21,7 @@ int main(int argc, char **argv)
 	begin(argc, argv);
 	unsigned a, b, c, d;
 	if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & 1u << 24)) {
+		not_exercised("AMX: the processor has none");
 		ready_and_wait();
 		return well();
 	}
