@@ -28,6 +28,21 @@ const POINTS: [&str; 18] = [
     "commit.rename.after",
 ];
 
+/// Points at which a thread of the target stands in a system call of ours or is about to, in the order in which they are reached: in the call that maps the
+/// first memory of ours, and in the one that unmaps the last. The process under test can only be killed there.
+const CALL_POINTS: [&str; 10] = [
+    "inject.laid",
+    "inject.standing",
+    "inject.map.set",
+    "inject.map.begun",
+    "inject.map.ended",
+    "inject.lifting",
+    "inject.unmap.set",
+    "inject.unmap.begun",
+    "inject.unmap.ended",
+    "inject.mask",
+];
+
 /// A subject with a checkpoint, about to fail.
 struct Target<'a> {
     sandbox: &'a Sandbox,
@@ -114,6 +129,40 @@ fn the_capture_fails_at_each_point() {
                 target.must_recover();
                 sandbox.kill_daemon();
             }
+        }
+    });
+}
+
+#[test]
+fn the_capture_is_killed_in_a_system_call_of_the_target() {
+    isolated(|sandbox| {
+        for point in CALL_POINTS {
+            let target = Target::new(sandbox);
+            sandbox.kill_daemon();
+            sandbox.start_daemon(&[("CKPT_FAULT", &format!("{point}:kill"))]);
+            sandbox.ckpt(["save", "target"]).refused(1, &["SIGKILL"]);
+            target.must_be_unharmed(point);
+            sandbox.kill_daemon();
+            target.must_recover();
+            sandbox.kill_daemon();
+        }
+    });
+}
+
+/// Nobody is left to clean up: the next capture does.
+#[test]
+fn the_capture_and_the_daemon_are_killed() {
+    isolated(|sandbox| {
+        for point in CALL_POINTS.iter().chain(&["capture.injected", "capture.files", "capture.threads"]) {
+            let target = Target::new(sandbox);
+            sandbox.kill_daemon();
+            sandbox.start_daemon(&[("CKPT_FAULT", &format!("{point}:kill-parent,{point}:kill"))]);
+            sandbox.ckpt(["save", "target"]).refused(1, &[]);
+            until("the fault strikes the daemon", || sandbox.daemon_ended().then_some(()));
+            until("nobody traces the target", || (tracer(target.subject.pid()) == 0).then_some(()));
+            sandbox.kill_daemon();
+            target.must_recover();
+            sandbox.kill_daemon();
         }
     });
 }

@@ -10,7 +10,7 @@ use crate::{files, fs, mm, pages, precopy, preflight, sighand, task, vma};
 use ckpt_dirty::Tracking;
 use ckpt_image::record::{FdTableV1, FsV1, InventoryV1, MmV1, SighandV1, TaskV1, ThreadV1};
 use ckpt_image::{CheckpointId, CheckpointWriter, Kind, Stats, Store, fault};
-use ckpt_sys::inject::{Injector, Scratch};
+use ckpt_sys::inject::{Gadgets, Injector, Scratch};
 use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::proc::maps::{self, Mapping};
 use ckpt_sys::proc::stat::Stat;
@@ -67,6 +67,10 @@ pub struct Captured {
 /// The job runs on in any case. Tracking that was handed in is gone after a failure.
 pub fn capture(request: CaptureRequest<'_>) -> Result<Captured, CaptureError> {
     let pid = request.root_pid;
+    ckpt_sys::fault::set_hook(|name| {
+        // The points there are for dying at.
+        let _ = fault::point(name);
+    });
     capture_process(request).map_err(|error| error.or_exited(pid))
 }
 
@@ -84,10 +88,11 @@ fn capture_process(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let mut memory_stats = precopy::precopy(pid, &mut tracking, &mut writer)?;
     let mappings = maps::smaps(pid)?;
     let last_ran = LastRan::read(pid);
+    let gadgets = Gadgets::find(pid, &ProcessMemory::open(pid)?)?;
 
     let (freeze, leftovers) = freeze::begin_recovered(pid)?;
     point("capture.seized")?;
-    let before = Before { mappings, last_ran, earlier, leftovers };
+    let before = Before { mappings, last_ran, earlier, leftovers, gadgets };
     let frozen = capture_frozen(request.job, &freeze, &mut tracking, before)?;
     point("capture.captured")?;
     // A job that is to end stays stopped until its checkpoint is safe.
@@ -155,6 +160,8 @@ struct Before {
     earlier: HashMap<i32, Earlier>,
     /// Scratch areas of captures that were killed.
     leftovers: Vec<Scratch>,
+    /// Where remote calls find a way back.
+    gadgets: Option<Gadgets>,
 }
 
 /// Everything that was read while the job stood still.
@@ -192,7 +199,7 @@ fn capture_frozen(
     point("capture.registers")?;
 
     let mut objects = Objects::default();
-    let mut injector = Injector::new(pid, pid, memory)?;
+    let mut injector = Injector::with_gadgets(pid, pid, memory, before.gadgets)?;
     for leftover in before.leftovers {
         let outcome = injector.unmap_leftover(leftover)?;
         outcome.map_err(|errno| CaptureError::Remote { pid, call: "munmap", errno })?;

@@ -169,11 +169,11 @@ pub(crate) fn begin_recovered(pid: i32) -> CaptureResult<(Freeze, Vec<Scratch>)>
     let begin = Instant::now();
     loop {
         let freeze = Freeze::begin(pid)?;
-        let leftovers = inject::leftovers(pid, &ProcessMemory::open(pid)?)?;
+        let memory = ProcessMemory::open(pid)?;
+        let leftovers = inject::leftovers(pid, &memory)?;
         let mut inside = None;
         for tid in freeze.tids() {
-            let ip = ptrace::gpr(tid)?.ip();
-            if leftovers.iter().any(|leftover| leftover.runs(ip)) {
+            if inject::is_recovering(&ptrace::gpr(tid)?, &leftovers, &memory) {
                 inside = Some(tid);
             }
         }

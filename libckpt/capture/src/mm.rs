@@ -32,7 +32,7 @@ pub(crate) fn capture_mm(
     tracker.attach(injector)?;
     let files = Files::new()?;
     let mut vmas = Vec::new();
-    let mappings = vma::mappings(pid, &injector.scratch().ranges(), before)?;
+    let mappings = vma::mappings(pid, &[injector.scratch().range()], before)?;
     for mapping in &mappings {
         check_tracking(tracker, mapping)?;
         vmas.push(capture_vma(pid, mapping, &files, objects)?);

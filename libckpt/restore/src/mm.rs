@@ -42,7 +42,7 @@ pub(crate) fn restore_mm(builder: &mut Builder<'_>, image: &Image, mm: &MmV1) ->
 
 /// Unmaps all but the scratch area and the kernel's mappings.
 fn unmap_own(builder: &mut Builder<'_>) -> RestoreResult<()> {
-    let mut kept: Vec<Range<u64>> = builder.remote.scratch().ranges().into();
+    let mut kept: Vec<Range<u64>> = vec![builder.remote.scratch().range()];
     kept.extend(vdso::current(builder.remote.pid())?.into_iter().map(|(_, range)| range));
     kept.sort_unstable_by_key(|range| range.start);
     let mut next = 0;

@@ -79,7 +79,7 @@ fn free_place(builder: &Builder<'_>, current: &[Special], wanted: &[Special]) ->
         start..end
     };
     let mut taken = vec![extent(current), extent(wanted)];
-    taken.extend(builder.remote.scratch().ranges());
+    taken.push(builder.remote.scratch().range());
     let size = taken[0].end - taken[0].start;
     let free = |at: u64| taken.iter().all(|range| at + size <= range.start || range.end <= at);
     (0..64)

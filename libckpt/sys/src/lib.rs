@@ -8,6 +8,7 @@ pub mod addr;
 pub mod arch;
 pub mod descriptor;
 pub mod error;
+pub mod fault;
 pub mod inet_diag;
 pub mod inject;
 pub mod memory;

@@ -1,6 +1,8 @@
 //! x86-64.
 use nix::errno::Errno;
 
+pub mod gadget;
+
 /// General registers: `struct user_regs_struct` as NT_PRSTATUS has it.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,6 +76,12 @@ impl Gpr {
         self.rip
     }
 
+    /// Stack pointer.
+    #[must_use]
+    pub fn stack_pointer(&self) -> u64 {
+        self.rsp
+    }
+
     /// The system call that the thread was stopped in, if any.
     #[must_use]
     pub fn interrupted_syscall(&self) -> Option<u64> {
@@ -101,6 +109,13 @@ impl Gpr {
         self.rip = ip;
         // A direction or trap flag of the program has no place in the scratch code.
         self.eflags &= !0x500;
+        self
+    }
+
+    /// These registers with another stack pointer.
+    #[must_use]
+    pub fn with_stack(mut self, sp: u64) -> Self {
+        self.rsp = sp;
         self
     }
 
@@ -143,7 +158,7 @@ pub const SYSCALL_INSN: [u8; 2] = [0x0f, 0x05];
 /// Its length, bytes.
 pub const SYSCALL_INSN_SIZE: u64 = 2;
 
-/// Offset of [`SCRATCH_MARK`] in the scratch page, and of the data area's address after it.
+/// Offset of [`SCRATCH_MARK`] in the scratch page.
 pub const MARK_OFFSET: u64 = 128;
 /// By which a scratch page is known that a tracer left behind when it was killed.
 pub const SCRATCH_MARK: &[u8; 16] = b"ckpt scratch 1\0\0";
@@ -157,9 +172,9 @@ pub const AMX_TOUCH_OFFSET: u64 = 64;
 /// When the tracer has died the thread runs on into rt_sigreturn(2), with a frame that holds the program's own registers and signal
 /// mask: so the program goes on as if nothing had been.
 ///
-/// `frame` is the address of the frame's `ucontext` in the target, `data` that of the data area.
+/// `frame` is the address of the frame's `ucontext` in the target.
 #[must_use]
-pub fn scratch_code(frame: u64, data: u64) -> Vec<u8> {
+pub fn scratch_code(frame: u64) -> Vec<u8> {
     let mut code = Vec::with_capacity(128);
     code.extend(SYSCALL_INSN); // 0
     // mov rsp, [rip + (FRAME_SLOT - 9)]
@@ -179,7 +194,6 @@ pub fn scratch_code(frame: u64, data: u64) -> Vec<u8> {
     code.extend([0x0f, 0x0b]);
     code.resize(usize::try_from(MARK_OFFSET).unwrap_or(0), 0xcc);
     code.extend(SCRATCH_MARK);
-    code.extend(data.to_le_bytes());
     code
 }
 
@@ -194,6 +208,9 @@ const UC_STRICT_RESTORE_SS: u64 = 4;
 const SW_RESERVED: usize = 464;
 /// Offset of XSTATE_BV, after the legacy area.
 const XSTATE_BV: usize = 512;
+
+/// For [`recovery_frame`]: a signal stack that the kernel refuses (SS_ONSTACK alone), and so leaves the thread the one that it has.
+pub const SAME_ALTSTACK: (u64, u32, u64) = (0, 1, 0);
 
 /// Builds the frame that rt_sigreturn(2) restores `gpr`, `xstate` (standard format) and the signal mask from, to stand
 /// at `address`, which is aligned to 64 bytes. The signal stack is left as it is: SS_DISABLE'd frames would change it, so `altstack` is

@@ -22,6 +22,12 @@ pub enum InjectError {
         /// Process.
         pid: i32,
     },
+    /// The address space is full where scratch areas go.
+    #[error("the address space of pid {pid} has no free place for a scratch area")]
+    NoPlace {
+        /// Process.
+        pid: i32,
+    },
     /// The target could not map the scratch area.
     #[error("pid {pid} cannot map {bytes} bytes of scratch memory: {errno}")]
     Scratch {

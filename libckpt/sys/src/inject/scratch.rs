@@ -1,9 +1,12 @@
-//! The scratch area in a target, and where the first system call is made before there is one.
+//! The scratch area in a target: a code page with the recovery frame, and data pages after it.
+use super::stack::StackNet;
 use super::{InjectError, InjectResult};
 use crate::addr::{CodeAddr, RemoteAddr};
 use crate::arch;
 use crate::memory::ProcessMemory;
 use crate::proc;
+use crate::proc::maps::Mapping;
+use std::ops::Range;
 
 /// Bytes of the scratch area's code page and recovery frame.
 pub(super) const CODE_SIZE: u64 = 5 << 12;
@@ -17,51 +20,71 @@ pub(super) const FRAME_OFFSET: u64 = 256;
 #[derive(Debug, Clone, Copy)]
 pub struct Scratch {
     pub(super) code: CodeAddr,
-    pub(super) data: RemoteAddr,
+    /// What holds the thread while this area comes and goes.
+    pub(super) net: Option<StackNet>,
 }
 
 impl Scratch {
-    /// The address ranges that it takes up.
-    #[must_use]
-    pub fn ranges(&self) -> [std::ops::Range<u64>; 2] {
-        [self.code.get()..self.code.get() + CODE_SIZE, self.data.get()..self.data.get() + DATA_SIZE]
+    pub(super) fn at(code: u64) -> Self {
+        Self { code: CodeAddr::new(code), net: None }
     }
-}
 
-impl Scratch {
-    /// Whether a thread with its instruction pointer at `ip` is still on its way out of this area.
+    pub(super) fn data(&self) -> RemoteAddr {
+        RemoteAddr::new(self.code.get() + CODE_SIZE)
+    }
+
+    /// The addresses that it takes up.
     #[must_use]
-    pub fn runs(&self, ip: u64) -> bool {
+    pub fn range(&self) -> Range<u64> {
+        self.code.get()..self.code.get() + SCRATCH_SIZE
+    }
+
+    /// Whether a thread with its instruction pointer at `ip` is still on its way out of this area.
+    pub(super) fn runs(&self, ip: u64) -> bool {
         (self.code.get()..self.code.get() + CODE_SIZE).contains(&ip)
     }
 }
 
-/// Scratch areas that a killed tracer left in `pid`, which recovered from that by itself.
+/// The places for scratch areas, by which one is known that a killed tracer left: one in every tebibyte of the address space, where neither the
+/// kernel nor a program puts anything by itself.
+fn places() -> impl Iterator<Item = u64> {
+    (2..127).map(|tebibyte| (tebibyte << 40) + 0x6b_7074_5000)
+}
+
+/// A place that nothing is mapped in.
+pub(super) fn free_place(mappings: &[Mapping]) -> Option<RemoteAddr> {
+    let is_free = |place: &u64| {
+        mappings.iter().all(|mapping| mapping.end <= *place || mapping.start >= *place + SCRATCH_SIZE)
+    };
+    places().find(is_free).map(RemoteAddr::new)
+}
+
+/// Scratch areas that a killed tracer left in `pid`, which recovers from that by itself.
 pub fn leftovers(pid: i32, memory: &ProcessMemory) -> InjectResult<Vec<Scratch>> {
-    let mark_size = arch::SCRATCH_MARK.len();
+    let mappings = proc::maps::maps(pid)?;
     let mut found = Vec::new();
-    for mapping in proc::maps::maps(pid)? {
-        let like_ours =
-            mapping.end - mapping.start >= CODE_SIZE && mapping.path.is_empty() && !mapping.shared;
-        if !like_ours || mapping.prot != (libc::PROT_READ | libc::PROT_EXEC).unsigned_abs() {
+    for mapping in mappings.iter().filter(|mapping| places().any(|place| place == mapping.start)) {
+        let like_ours = mapping.inode == 0
+            && mapping.path.is_empty()
+            && !mapping.shared
+            && mapping.prot == (libc::PROT_READ | libc::PROT_EXEC).unsigned_abs()
+            && [CODE_SIZE, SCRATCH_SIZE].contains(&(mapping.end - mapping.start));
+        if !like_ours {
             continue;
         }
-        // Neighbouring areas may have become one mapping.
-        for code in (mapping.start..mapping.end).step_by(usize::try_from(CODE_SIZE).unwrap_or(1)) {
-            let mut bytes = vec![0; mark_size + 8];
-            memory.read(RemoteAddr::new(code + arch::MARK_OFFSET), &mut bytes)?;
-            let (mark, data) = bytes.split_at(mark_size);
-            if mark == arch::SCRATCH_MARK {
-                let data = data.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
-                found.push(Scratch { code: CodeAddr::new(code), data: RemoteAddr::new(data) });
-            }
+        let mut code = vec![0; usize::try_from(FRAME_OFFSET).unwrap_or(0)];
+        memory.read(RemoteAddr::new(mapping.start), &mut code)?;
+        let mark_at = usize::try_from(arch::MARK_OFFSET).unwrap_or(0);
+        // The tracer may have died before it wrote anything there.
+        if code[mark_at..].starts_with(arch::SCRATCH_MARK) || code.iter().all(|byte| *byte == 0) {
+            found.push(Scratch::at(mapping.start));
         }
     }
     Ok(found)
 }
 
 /// A system call instruction in the target: in its vDSO.
-pub fn find_syscall_insn(pid: i32, memory: &ProcessMemory) -> InjectResult<CodeAddr> {
+pub(super) fn find_syscall_insn(pid: i32, memory: &ProcessMemory) -> InjectResult<CodeAddr> {
     let vdso = proc::maps::find_special(pid, b"[vdso]")?.ok_or(InjectError::NoEntry { pid })?;
     let len = usize::try_from(vdso.end - vdso.start).unwrap_or(0);
     let mut text = vec![0; len];
