@@ -1,4 +1,4 @@
-//! What the kernel tells of TCP sockets (sock_diag(7), inet_diag), those without a descriptor among them.
+//! What the kernel tells of TCP and UDP sockets (sock_diag(7), inet_diag), those without a descriptor among them.
 use crate::error::SysResult;
 use crate::sock_diag::{SOCK_DESTROY, dump, order, u32_at};
 
@@ -8,37 +8,78 @@ const TCP_CLOSE: u8 = 7;
 const ID: usize = 48;
 const REQUEST_ID: usize = 8;
 const ANSWER_ID: usize = 4;
+const ANSWER_RECEIVE_QUEUE: usize = 56;
 const ANSWER_INODE: usize = 68;
 
-/// A TCP socket that no process has a descriptor of: what is left of a connection.
+/// A socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Orphan {
+pub struct InetSocket {
     family: u8,
+    protocol: u8,
     id: [u8; ID],
+    /// TCP_ESTABLISHED and so on.
+    pub state: u8,
+    /// Inode; 0: no process has a descriptor of it.
+    pub inode: u32,
+    /// TCP: bytes that were not read; of a listener: connections that were not accepted. UDP: memory in use, bytes.
+    pub receive_queue: u32,
 }
 
-/// What is left of connections from local port `port`, of `family` AF_INET or AF_INET6.
-pub fn orphans(family: i32, port: u16) -> SysResult<Vec<Orphan>> {
-    let family = u8::try_from(family).unwrap_or(0);
+/// The sockets of `protocol` (IPPROTO_TCP, IPPROTO_UDP) and `family` (AF_INET, AF_INET6) with local port `port`; 0: with any.
+pub fn sockets(family: i32, protocol: i32, port: u16) -> SysResult<Vec<InetSocket>> {
+    let (family, protocol) = (u8::try_from(family).unwrap_or(0), u8::try_from(protocol).unwrap_or(0));
     let mut id = [0; ID];
     id[..2].copy_from_slice(&port.to_be_bytes());
     let mut found = Vec::new();
-    dump(&request(family, u32::MAX, &id), &mut |message| found.extend(parse(message)))?;
+    dump(&request(family, protocol, &id), &mut |message| found.extend(parse(message, protocol)))?;
     Ok(found)
 }
 
-fn parse(message: &[u8]) -> Option<Orphan> {
-    let (family, state) = (*message.first()?, *message.get(1)?);
-    let id: [u8; ID] = message.get(ANSWER_ID..ANSWER_ID + ID)?.try_into().ok()?;
-    let orphaned = u32_at(message, ANSWER_INODE)? == 0 && !matches!(state, TCP_LISTEN | TCP_CLOSE);
-    orphaned.then_some(Orphan { family, id })
+/// What is left, without any process, of connections from local port `port`, of `family` AF_INET or AF_INET6.
+pub fn orphans(family: i32, port: u16) -> SysResult<Vec<InetSocket>> {
+    let mut found = sockets(family, libc::IPPROTO_TCP, port)?;
+    found.retain(|socket| socket.inode == 0 && !matches!(socket.state, TCP_LISTEN | TCP_CLOSE));
+    Ok(found)
 }
 
-impl Orphan {
+fn parse(message: &[u8], protocol: u8) -> Option<InetSocket> {
+    Some(InetSocket {
+        family: *message.first()?,
+        protocol,
+        id: message.get(ANSWER_ID..ANSWER_ID + ID)?.try_into().ok()?,
+        state: *message.get(1)?,
+        inode: u32_at(message, ANSWER_INODE)?,
+        receive_queue: u32_at(message, ANSWER_RECEIVE_QUEUE)?,
+    })
+}
+
+impl InetSocket {
     /// Its local address: 4 or 16 bytes.
     #[must_use]
     pub fn local_address(&self) -> &[u8] {
-        if i32::from(self.family) == libc::AF_INET { &self.id[4..8] } else { &self.id[4..20] }
+        &self.id[4..4 + self.address_len()]
+    }
+
+    /// Its local port.
+    #[must_use]
+    pub fn local_port(&self) -> u16 {
+        u16::from_be_bytes([self.id[0], self.id[1]])
+    }
+
+    /// The other side's address: 4 or 16 bytes.
+    #[must_use]
+    pub fn peer_address(&self) -> &[u8] {
+        &self.id[20..20 + self.address_len()]
+    }
+
+    /// The other side's port.
+    #[must_use]
+    pub fn peer_port(&self) -> u16 {
+        u16::from_be_bytes([self.id[2], self.id[3]])
+    }
+
+    fn address_len(&self) -> usize {
+        if i32::from(self.family) == libc::AF_INET { 4 } else { 16 }
     }
 
     /// Ends it at once.
@@ -46,14 +87,14 @@ impl Orphan {
     /// # Errors
     /// EPERM without CAP_NET_ADMIN; EOPNOTSUPP on a kernel without CONFIG_INET_DIAG_DESTROY.
     pub fn destroy(&self) -> SysResult<()> {
-        order(SOCK_DESTROY, &request(self.family, u32::MAX, &self.id))
+        order(SOCK_DESTROY, &request(self.family, self.protocol, &self.id))
     }
 }
 
-/// `struct inet_diag_req_v2`.
-fn request(family: u8, states: u32, id: &[u8; ID]) -> Vec<u8> {
-    let mut request = vec![family, 6, 0, 0];
-    request.extend(states.to_ne_bytes());
+/// `struct inet_diag_req_v2`, for sockets in any state.
+fn request(family: u8, protocol: u8, id: &[u8; ID]) -> Vec<u8> {
+    let mut request = vec![family, protocol, 0, 0];
+    request.extend(u32::MAX.to_ne_bytes());
     debug_assert_eq!(request.len(), REQUEST_ID);
     request.extend_from_slice(id);
     request
@@ -75,10 +116,22 @@ mod tests {
         // Who closes first is left waiting.
         drop(server);
         client.read_to_end(&mut Vec::new()).unwrap();
+        let peer = client.local_addr().unwrap();
         drop(client);
         let left = orphans(libc::AF_INET, port).unwrap();
         assert_eq!((left.len(), left[0].local_address()), (1, [127, 0, 0, 1].as_slice()));
+        assert_eq!((left[0].local_port(), left[0].peer_port()), (port, peer.port()));
         left[0].destroy().unwrap();
         assert!(orphans(libc::AF_INET, port).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_listener_tells_how_many_wait() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let _clients: Vec<_> = (0..3).map(|_| TcpStream::connect(at).unwrap()).collect();
+        let all = sockets(libc::AF_INET, libc::IPPROTO_TCP, at.port()).unwrap();
+        let listening = all.iter().find(|socket| socket.state == TCP_LISTEN).unwrap();
+        assert_eq!((listening.receive_queue, all.len()), (3, 4));
     }
 }

@@ -12,6 +12,7 @@ pub mod fault;
 pub mod inet_diag;
 pub mod inject;
 pub mod memory;
+pub mod multicast;
 pub mod pagemap;
 pub mod pidfd;
 pub mod proc;

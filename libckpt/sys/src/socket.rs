@@ -171,6 +171,8 @@ pub struct Message {
     pub files: Vec<OwnedFd>,
     /// SCM_CREDENTIALS: pid, uid, gid.
     pub creds: Option<(i32, u32, u32)>,
+    /// Every other control message: level, type, bytes.
+    pub control: Vec<(i32, i32, Vec<u8>)>,
     /// It is longer than the room that was given.
     pub truncated: bool,
 }
@@ -231,7 +233,7 @@ fn read_control(header: &libc::msghdr, message: &mut Message) {
             ((libc::SOL_SOCKET, libc::SCM_CREDENTIALS), [pid, uid, gid]) => {
                 message.creds = Some((*pid, uid.cast_unsigned(), gid.cast_unsigned()));
             }
-            _ => {}
+            ((level, kind), _) => message.control.push((level, kind, bytes.to_vec())),
         }
         // SAFETY: as above.
         at = unsafe { libc::CMSG_NXTHDR(header, at) };

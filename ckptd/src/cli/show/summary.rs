@@ -2,7 +2,8 @@
 use crate::cli::print::Checkpoint;
 use ckpt_image::page::PAGE_SIZE;
 use ckpt_image::record::{
-    FdTableV1, FileKindV1, InventoryV1, MmV1, OpenFileV1, SocketStateV1, SocketV1, TaskV1, ThreadV1,
+    FarEndV1, FdTableV1, FileKindV1, InventoryV1, MmV1, OpenFileV1, SocketStateV1, SocketV1, TaskV1,
+    TcpConnectionV1, ThreadV1,
 };
 use ckpt_image::{CheckpointId, Image, RecordInfo, StoreError};
 use serde::Serialize;
@@ -120,15 +121,38 @@ fn describe_socket(socket: &SocketV1) -> String {
     };
     let state = match &socket.state {
         SocketStateV1::Unconnected => "unconnected".into(),
-        SocketStateV1::Listening { .. } => "listening".into(),
+        SocketStateV1::Listening { .. } => match socket.internet.waiting {
+            0 => "listening".into(),
+            waiting => format!("listening ({waiting} connections that waited to be accepted are not saved)"),
+        },
         SocketStateV1::Connected { peer_inode, .. } => format!("connected to socket {peer_inode} of the job"),
         SocketStateV1::PeerClosed { .. } => "peer has closed".into(),
         SocketStateV1::ConnectedTo { address: peer } => format!("connected to {}", address(peer)),
-        SocketStateV1::ConnectionLost { .. } => "connection lost".into(),
+        SocketStateV1::Tcp(tcp) => connection(tcp),
         SocketStateV1::InBacklog { .. } => "waiting to be accepted".into(),
     };
     let local = if socket.local.is_empty() { String::new() } else { format!(" {}", address(&socket.local)) };
-    format!("{family} socket {}{local}, {state}", socket.inode)
+    let groups = match socket.internet.memberships.len() {
+        0 => String::new(),
+        groups => format!(", in {groups} multicast groups"),
+    };
+    let unread = match socket.internet.datagrams.len() {
+        0 => String::new(),
+        unread => format!(", {unread} unread datagrams"),
+    };
+    format!("{family} socket {}{local}, {state}{groups}{unread}", socket.inode)
+}
+
+fn connection(tcp: &TcpConnectionV1) -> String {
+    let peer = if tcp.peer.is_empty() { "the other side".into() } else { address(&tcp.peer) };
+    match tcp.far_end {
+        FarEndV1::Job { inode } => format!("connected to {peer}, socket {inode} of the job"),
+        FarEndV1::Waiting { listener_inode } => {
+            format!("connected to {peer}, waiting to be accepted from socket {listener_inode} of the job")
+        }
+        FarEndV1::Held => format!("connected to {peer}, held still"),
+        FarEndV1::Lost => format!("connection with {peer} lost"),
+    }
 }
 
 /// A `sockaddr` as people write it.

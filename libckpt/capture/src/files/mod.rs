@@ -47,6 +47,8 @@ struct Context<'a> {
     unix: HashMap<u64, UnixSocket>,
     /// What waits in the queues of the job's AF_UNIX sockets.
     queues: HashMap<OpenFileId, Vec<DatagramV1>>,
+    /// Multicast groups that sockets have joined; read when one is asked for.
+    groups: socket::Groups,
 }
 
 impl Context<'_> {
@@ -99,7 +101,14 @@ fn capture_list(
     let table = collect(pid, process, fds, &mut index)?;
     let (unix, queues) = look_at_unix_sockets(&mut index, true)?;
     let mut described = Vec::with_capacity(index.files().len());
-    let mut context = Context { pid, index: &index, objects: Some(objects), unix, queues };
+    let mut context = Context {
+        pid,
+        index: &index,
+        objects: Some(objects),
+        unix,
+        queues,
+        groups: socket::Groups::default(),
+    };
     for file in index.files() {
         described.push(describe(&mut context, file)?);
     }
@@ -119,7 +128,8 @@ pub(crate) fn check(pid: i32) -> Vec<CaptureError> {
         Ok(looked) => looked,
         Err(error) => return vec![error],
     };
-    let mut context = Context { pid, index: &index, objects: None, unix, queues };
+    let mut context =
+        Context { pid, index: &index, objects: None, unix, queues, groups: socket::Groups::default() };
     let files: Vec<Rc<FoundFile>> = index.files().to_vec();
     files.iter().filter_map(|file| describe(&mut context, file).err()).collect()
 }

@@ -1,4 +1,4 @@
-use super::{FileIdent, OpenFileId};
+use super::{FileIdent, InternetV1, OpenFileId, TcpConnectionV1};
 use serde::{Deserialize, Serialize};
 use wincode::{SchemaRead, SchemaWrite};
 
@@ -27,6 +27,8 @@ pub struct SocketV1 {
     pub queue: Vec<DatagramV1>,
     /// The socket file that it is bound to, when there still is one (AF_UNIX).
     pub bound_file: Option<SocketFileV1>,
+    /// What only TCP and UDP have.
+    pub internet: InternetV1,
 }
 
 /// A file that an AF_UNIX socket is bound to.
@@ -74,12 +76,8 @@ pub enum SocketStateV1 {
         /// The listener's inode.
         listener_inode: u64,
     },
-    /// A TCP connection, which this version does not keep: the restored program reads what had arrived, then finds the
-    /// connection closed by the other side.
-    ConnectionLost {
-        /// `sockaddr` of the other side; empty when it was gone already.
-        peer: Vec<u8>,
-    },
+    /// A TCP connection.
+    Tcp(TcpConnectionV1),
 }
 
 /// A message or a run of bytes in a socket's queue.

@@ -1,11 +1,15 @@
 //! Sockets.
+mod datagrams;
 mod inet;
+mod multicast;
 mod options;
 pub(super) mod unix;
 
+pub(super) use multicast::Groups;
+
 use super::{Context, FoundFile};
 use crate::error::CaptureResult;
-use ckpt_image::record::{FileKindV1, SocketStateV1, SocketV1};
+use ckpt_image::record::{FileKindV1, InternetV1, SocketStateV1, SocketV1};
 use ckpt_sys::socket;
 use std::os::unix::fs::MetadataExt;
 
@@ -27,6 +31,7 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
         shutdown: 0,
         queue: Vec::new(),
         bound_file: None,
+        internet: InternetV1::default(),
     };
     match (domain, kind, protocol) {
         (libc::AF_UNIX, ..) => unix::describe(context, file, record),

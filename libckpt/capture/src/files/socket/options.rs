@@ -97,6 +97,7 @@ const IPV6: Table = &[
 /// For what is not a stream. A stream socket shows some of them too (one that was accepted, those of its listener's packets), but
 /// does not take them.
 const MULTICAST4: Table = &[
+    (libc::IPPROTO_IP, libc::IP_MULTICAST_IF, INT),
     (libc::IPPROTO_IP, libc::IP_MULTICAST_TTL, INT),
     (libc::IPPROTO_IP, libc::IP_MULTICAST_LOOP, INT),
     (libc::IPPROTO_IP, libc::IP_MULTICAST_ALL, INT),

@@ -242,19 +242,19 @@ fn push(index: &mut FileIndex, queue: &mut Vec<DatagramV1>, message: socket::Mes
 }
 
 /// SO_PEEK_OFF of a socket of the job's, put back when this goes.
-struct PeekOffset<'a> {
+pub(super) struct PeekOffset<'a> {
     fd: BorrowedFd<'a>,
     before: i32,
 }
 
 impl<'a> PeekOffset<'a> {
-    fn set(fd: BorrowedFd<'a>, offset: usize, before: i32) -> CaptureResult<Self> {
+    pub(super) fn set(fd: BorrowedFd<'a>, offset: usize, before: i32) -> CaptureResult<Self> {
         let mut guard = Self { fd, before };
         guard.seek(offset)?;
         Ok(guard)
     }
 
-    fn seek(&mut self, offset: usize) -> CaptureResult<()> {
+    pub(super) fn seek(&mut self, offset: usize) -> CaptureResult<()> {
         let offset = i32::try_from(offset).unwrap_or(i32::MAX);
         Ok(socket::set_int_option(self.fd, libc::SOL_SOCKET, libc::SO_PEEK_OFF, offset)?)
     }

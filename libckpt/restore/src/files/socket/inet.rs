@@ -1,37 +1,45 @@
 //! TCP and UDP.
-use super::options;
+use super::{address, datagrams, multicast, options};
 use crate::error::{RestoreError, RestoreResult};
 use crate::files::Maker;
-use ckpt_image::record::{OpenFileId, SocketStateV1, SocketV1};
+use ckpt_image::record::{OpenFileId, SocketStateV1, SocketV1, TcpConnectionV1};
 use ckpt_sys::socket::{self, Attached};
 use ckpt_sys::{SysError, SysResult, inet_diag};
 use nix::errno::Errno;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Makes all sockets of TCP and UDP. Those with a name come first: a stand-in for a lost connection takes any port that is free.
 pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &[(OpenFileId, &SocketV1)]) -> RestoreResult<()> {
-    let lost = |socket: &SocketV1| matches!(socket.state, SocketStateV1::ConnectionLost { .. });
-    for (id, socket) in sockets.iter().filter(|(_, socket)| !lost(socket)) {
-        maker.made.insert(*id, make(socket)?);
+    for (id, socket) in sockets {
+        if !matches!(socket.state, SocketStateV1::Tcp(_)) {
+            maker.made.insert(*id, make(socket)?);
+        }
     }
-    for (id, socket) in sockets.iter().filter(|(_, socket)| lost(socket)) {
-        maker.made.insert(*id, make_lost(socket)?);
+    for (id, socket) in sockets {
+        if let SocketStateV1::Tcp(connection) = &socket.state {
+            maker.made.insert(*id, make_lost(socket, connection)?);
+        }
     }
     Ok(())
 }
 
 fn make(record: &SocketV1) -> RestoreResult<OwnedFd> {
-    match try_make(record) {
+    let made = match try_make(record) {
         // What is left of the killed process's connections keeps the port for a minute, unless both had SO_REUSEADDR.
         Err(error) if error.errno() == Some(Errno::EADDRINUSE) && clear_port(record) => try_make(record),
         other => other,
     }
     .map_err(|error| match error.call {
         "bind" | "listen" => refused(&record.local, "listens or is bound", &error),
-        "connect" => refused(&connected_to(record), "is connected", &error),
-        _ => error.into(),
-    })
+        _ => RestoreError::from(error),
+    })?;
+    multicast::join(made.as_fd(), record)?;
+    // Before it is connected: some may have come from others than the one that it is connected to.
+    datagrams::fill(made.as_fd(), record)?;
+    if let SocketStateV1::ConnectedTo { address } = &record.state {
+        socket::connect(made.as_fd(), address).map_err(|error| refused(address, "is connected", &error))?;
+    }
+    Ok(made)
 }
 
 fn try_make(record: &SocketV1) -> SysResult<OwnedFd> {
@@ -45,19 +53,10 @@ fn try_make(record: &SocketV1) -> SysResult<OwnedFd> {
         socket::bind(fd, &record.local)?;
     }
     options::all(fd, record)?;
-    match &record.state {
-        SocketStateV1::Listening { backlog } => socket::listen(fd, *backlog)?,
-        SocketStateV1::ConnectedTo { address } => socket::connect(fd, address)?,
-        _ => {}
+    if let SocketStateV1::Listening { backlog } = &record.state {
+        socket::listen(fd, *backlog)?;
     }
     Ok(made)
-}
-
-fn connected_to(record: &SocketV1) -> Vec<u8> {
-    match &record.state {
-        SocketStateV1::ConnectedTo { address } => address.clone(),
-        _ => Vec::new(),
-    }
 }
 
 /// Ends what is left, without any process, of connections from the address that a TCP socket needs; whether there was any.
@@ -94,19 +93,7 @@ fn refused(address: &[u8], does: &str, error: &SysError) -> RestoreError {
         _ => "Remove the cause and restore again",
     };
     let reason = format!("a socket of the program {does} there, which is not possible now: {}", error.source);
-    RestoreError::File { path: show_address(address), reason, remedy: remedy.into() }
-}
-
-/// The address in a `sockaddr_in` or `sockaddr_in6`.
-fn show_address(address: &[u8]) -> String {
-    let family = address.get(..2).and_then(|bytes| bytes.try_into().ok()).map_or(0, u16::from_ne_bytes);
-    let port = address.get(2..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u16::from_be_bytes);
-    let ip = match i32::from(family) {
-        libc::AF_INET => bytes_at::<4>(address, 4).map(|bytes| IpAddr::V4(Ipv4Addr::from(bytes))),
-        libc::AF_INET6 => bytes_at::<16>(address, 8).map(|bytes| IpAddr::V6(Ipv6Addr::from(bytes))),
-        _ => None,
-    };
-    ip.map_or_else(|| "an address".into(), |ip| std::net::SocketAddr::new(ip, port).to_string())
+    RestoreError::File { path: address::show(address), reason, remedy: remedy.into() }
 }
 
 fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -114,9 +101,9 @@ fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 }
 
 /// A connection that the other side has closed, with what had arrived on it.
-fn make_lost(record: &SocketV1) -> RestoreResult<OwnedFd> {
+fn make_lost(record: &SocketV1, connection: &TcpConnectionV1) -> RestoreResult<OwnedFd> {
     let made = socket::new(record.domain, libc::SOCK_STREAM, libc::IPPROTO_TCP)?;
-    if let Err(error) = close_from_afar(made.as_fd(), record) {
+    if let Err(error) = close_from_afar(made.as_fd(), record, &connection.received) {
         tracing::debug!(%error, "no loopback network: a lost connection is shut down on this side");
         // On a socket without connection this fails and yet leaves it at its end: reads return 0, writes fail.
         let _ = socket::shutdown(made.as_fd(), libc::SHUT_RDWR);
@@ -126,7 +113,7 @@ fn make_lost(record: &SocketV1) -> RestoreResult<OwnedFd> {
 }
 
 /// Connects a socket over the loopback network, delivers what had arrived, and closes the other side.
-fn close_from_afar(fd: BorrowedFd<'_>, record: &SocketV1) -> SysResult<()> {
+fn close_from_afar(fd: BorrowedFd<'_>, record: &SocketV1, received: &[u8]) -> SysResult<()> {
     let mut any = vec![0; if record.domain == libc::AF_INET { 16 } else { 28 }];
     let family = u16::try_from(record.domain).unwrap_or(0);
     any[..2].copy_from_slice(&family.to_ne_bytes());
@@ -142,9 +129,8 @@ fn close_from_afar(fd: BorrowedFd<'_>, record: &SocketV1) -> SysResult<()> {
             socket::set_int_option(end, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
         }
     }
-    let waiting: usize = record.queue.iter().map(|message| message.data.len()).sum();
-    if waiting > 0 {
-        let room = i32::try_from(waiting.saturating_mul(2)).unwrap_or(i32::MAX / 2).max(1 << 20);
+    if !received.is_empty() {
+        let room = i32::try_from(received.len().saturating_mul(2)).unwrap_or(i32::MAX / 2).max(1 << 20);
         for (end, name) in [(fd, libc::SO_RCVBUFFORCE), (listener.as_fd(), libc::SO_SNDBUFFORCE)] {
             let _ = socket::set_int_option(end, libc::SOL_SOCKET, name, room);
         }
@@ -153,12 +139,10 @@ fn close_from_afar(fd: BorrowedFd<'_>, record: &SocketV1) -> SysResult<()> {
     socket::listen(listener.as_fd(), 1)?;
     socket::connect(fd, &socket::local_name(listener.as_fd())?)?;
     let far = socket::accept(listener.as_fd())?;
-    for message in &record.queue {
-        let mut rest = message.data.as_slice();
-        while !rest.is_empty() {
-            let sent = socket::send(far.as_fd(), rest, &Attached::default())?;
-            rest = rest.get(sent..).unwrap_or_default();
-        }
+    let mut rest = received;
+    while !rest.is_empty() {
+        let sent = socket::send(far.as_fd(), rest, &Attached::default())?;
+        rest = rest.get(sent..).unwrap_or_default();
     }
     socket::shutdown(far.as_fd(), libc::SHUT_WR)
 }
@@ -166,7 +150,7 @@ fn close_from_afar(fd: BorrowedFd<'_>, record: &SocketV1) -> SysResult<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ckpt_image::record::DatagramV1;
+    use ckpt_image::record::{FarEndV1, InternetV1};
     use std::io::Read;
     use std::net::TcpStream;
 
@@ -174,34 +158,39 @@ mod tests {
     fn a_lost_connection_gives_what_had_arrived_and_then_its_end() {
         for domain in [libc::AF_INET, libc::AF_INET6] {
             let data = vec![7; 300_000];
-            let message = DatagramV1 { data: data.clone(), from: Vec::new(), files: Vec::new(), creds: None };
+            let connection = TcpConnectionV1 {
+                state: 1,
+                peer: Vec::new(),
+                far_end: FarEndV1::Lost,
+                send_seq: 0,
+                sent: Vec::new(),
+                unsent: 0,
+                receive_seq: 0,
+                received: data.clone(),
+                mss: 0,
+                window_scale: None,
+                sack: false,
+                timestamp: None,
+                window: [0; 5],
+            };
             let record = SocketV1 {
                 domain,
                 kind: libc::SOCK_STREAM,
                 protocol: libc::IPPROTO_TCP,
                 inode: 1,
                 local: Vec::new(),
-                state: SocketStateV1::ConnectionLost { peer: Vec::new() },
+                state: SocketStateV1::Tcp(connection.clone()),
                 owner: (0, 0),
                 options: Vec::new(),
                 shutdown: 0,
-                queue: vec![message],
+                queue: Vec::new(),
                 bound_file: None,
+                internet: InternetV1::default(),
             };
-            let mut stream = TcpStream::from(make_lost(&record).unwrap());
+            let mut stream = TcpStream::from(make_lost(&record, &connection).unwrap());
             let mut read = Vec::new();
             stream.read_to_end(&mut read).unwrap();
             assert_eq!(read, data);
         }
-    }
-
-    #[test]
-    fn addresses_are_shown_as_people_write_them() {
-        let mut v4 = vec![2, 0, 0, 80, 127, 0, 0, 1];
-        v4.extend([0; 8]);
-        assert_eq!(show_address(&v4), "127.0.0.1:80");
-        let mut v6 = vec![10, 0, 0, 80, 0, 0, 0, 0];
-        v6.extend([0; 20]);
-        assert_eq!(show_address(&v6), "[::]:80");
     }
 }

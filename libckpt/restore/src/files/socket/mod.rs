@@ -1,6 +1,10 @@
 //! Sockets.
+mod address;
+mod datagrams;
 mod inet;
+mod multicast;
 mod options;
+mod packet;
 mod unix;
 mod unix_name;
 mod unix_queue;
