@@ -149,6 +149,39 @@ fn the_capture_is_killed_in_a_system_call_of_the_target() {
     });
 }
 
+/// To see past the first message of a queue, the capture sets an option of the program's socket for a moment.
+#[test]
+fn the_capture_is_killed_while_it_peeks() {
+    isolated(|sandbox| {
+        // At each of the subject's five sockets, the fourth of which is under way in another.
+        for (at, what) in [0, 1, 2, 3]
+            .into_iter()
+            .flat_map(|at| ["noted:kill", "set:kill", "back:kill"].map(|what| (at, what)))
+        {
+            for daemon_too in [false, true] {
+                let mut subject = Subject::start(sandbox, "peek_offset", &[]);
+                sandbox.attach(subject.pid(), "target");
+                let before = View::of(subject.pid());
+                sandbox.kill_daemon();
+                let fault = format!("capture.peek.{what}:skip={at}");
+                let parent = fault.replace("kill", "kill-parent");
+                let faults = if daemon_too { format!("{parent},{fault}") } else { fault };
+                sandbox.start_daemon(&[("CKPT_FAULT", &faults)]);
+                sandbox.ckpt(["save", "target"]).refused(1, &[]);
+                until("nobody traces the target", || (tracer(subject.pid()) == 0).then_some(()));
+                sandbox.kill_daemon();
+                if daemon_too {
+                    sandbox.save("target");
+                }
+                before.must_equal(&View::of(subject.pid()), &faults, &[]);
+                subject.must_be_well(&faults);
+                assert!(subject.process.wait().success());
+                sandbox.kill_daemon();
+            }
+        }
+    });
+}
+
 /// Nobody is left to clean up: the next capture does.
 #[test]
 fn the_capture_and_the_daemon_are_killed() {

@@ -1,12 +1,13 @@
 //! The way of a checkpoint: what is done before, within and after the pause.
 use crate::error::{CaptureError, CaptureResult};
+use crate::files::Journal;
 use crate::freeze::{self, Freeze};
 use crate::interrupted::{Earlier, LastRan};
 use crate::inventory::{capture_inventory, clock_ns};
 use crate::objects::Objects;
 use crate::process::Process;
 use crate::thread::{Still, View, capture_thread};
-use crate::{files, fs, mm, pages, precopy, preflight, sighand, task, vma};
+use crate::{files, fs, leftovers, mm, pages, precopy, preflight, sighand, task, vma};
 use ckpt_dirty::Tracking;
 use ckpt_image::record::{FdTableV1, FsV1, InventoryV1, MmV1, SighandV1, TaskV1, ThreadV1};
 use ckpt_image::{CheckpointId, CheckpointWriter, Kind, Stats, Store, fault};
@@ -130,29 +131,6 @@ fn capture_process(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     Ok(Captured { id, kind, parent, stats, tracking })
 }
 
-/// Removes what a capture left in process `pid` whose own process was killed in the middle. The target has recovered by itself; all
-/// that stays in it is a few pages and perhaps a userfaultfd.
-///
-/// # Errors
-/// As [`capture`]'s; the target runs on.
-pub fn clean(pid: i32) -> Result<(), CaptureError> {
-    preflight::check_process(pid)?;
-    let (freeze, leftovers) = freeze::begin_recovered(pid)?;
-    let memory = ProcessMemory::open(pid)?;
-    let descriptors = ckpt_dirty::leftovers(pid)?;
-    if !leftovers.is_empty() || !descriptors.is_empty() {
-        let mut injector = Injector::new(pid, pid, &memory)?;
-        for leftover in leftovers {
-            let outcome = injector.unmap_leftover(leftover)?;
-            outcome.map_err(|errno| CaptureError::Remote { pid, call: "munmap", errno })?;
-        }
-        ckpt_dirty::close_leftovers(&mut injector, &descriptors)?;
-        injector.finish()?;
-    }
-    freeze.thaw();
-    Ok(())
-}
-
 /// What was read before the job stood still.
 struct Before {
     mappings: Vec<Mapping>,
@@ -200,10 +178,7 @@ fn capture_frozen(
 
     let mut objects = Objects::default();
     let mut injector = Injector::with_gadgets(pid, pid, memory, before.gadgets)?;
-    for leftover in before.leftovers {
-        let outcome = injector.unmap_leftover(leftover)?;
-        outcome.map_err(|errno| CaptureError::Remote { pid, call: "munmap", errno })?;
-    }
+    leftovers::remove(&process, &mut injector, before.leftovers)?;
     point("capture.injected")?;
     let task = task::capture_task(&mut injector, tids.clone(), freeze.was_stopped)?;
     let sighand = sighand::capture_sighand(&mut injector)?;
@@ -213,7 +188,8 @@ fn capture_frozen(
     point("capture.mappings")?;
     let pages = pages::copy(&process, &mut mm, tracking)?;
     point("capture.pages")?;
-    let table = files::capture_files(&process, &mut objects)?;
+    let journal = Journal::new(injector.scratch(), memory);
+    let table = files::capture_files(&process, &mut objects, &journal)?;
     let fs = fs::capture_fs(pid)?;
     point("capture.files")?;
     let scratch = injector.finish_keeping_scratch()?;

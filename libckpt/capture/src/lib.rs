@@ -16,6 +16,7 @@ mod freeze;
 mod fs;
 mod interrupted;
 mod inventory;
+mod leftovers;
 mod mm;
 mod objects;
 mod pages;
@@ -28,6 +29,7 @@ mod thread;
 mod timer;
 mod vma;
 
-pub use capture::{After, CaptureRequest, Captured, capture, clean};
+pub use capture::{After, CaptureRequest, Captured, capture};
 pub use check::{Finding, check};
 pub use error::CaptureError;
+pub use leftovers::clean;

@@ -1,7 +1,8 @@
 //! Descriptors: the table of a process and the open file descriptions behind it, read from outside.
 //!
 //! A duplicate of each description is brought here by pidfd_getfd(2). It shares its state with the job's, so it is only looked at, never
-//! read, moved or set. The one exception is SO_PEEK_OFF of a socket with a queue of several messages, which is put back at once.
+//! read, moved or set. The one exception is SO_PEEK_OFF of a socket with a queue of several messages, which is put back at once, or by whoever finds the
+//! journal of a capture that was killed.
 mod anon;
 mod device;
 mod epoll;
@@ -30,6 +31,7 @@ use ckpt_sys::pidfd;
 use ckpt_sys::unix_diag::{self, UnixSocket};
 use fdinfo::FdInfo;
 use index::{FileIndex, FoundFile};
+pub(crate) use socket::journal::Journal;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
@@ -43,6 +45,8 @@ struct Context<'a> {
     index: &'a FileIndex,
     /// Contents go here; None: only look whether it can be saved.
     objects: Option<&'a mut Objects>,
+    /// What is changed for a moment is noted here; None as with `objects`.
+    journal: Option<&'a Journal<'a>>,
     /// AF_UNIX sockets of this machine, by inode; empty when the job has none.
     unix: HashMap<u64, UnixSocket>,
     /// What waits in the queues of the job's AF_UNIX sockets.
@@ -85,9 +89,35 @@ fn describer(file: &FoundFile) -> Describe {
 }
 
 /// Saves the descriptors of a process whose threads are all stopped.
-pub(crate) fn capture_files(process: &Process, objects: &mut Objects) -> CaptureResult<FdTableV1> {
+pub(crate) fn capture_files(
+    process: &Process,
+    objects: &mut Objects,
+    journal: &Journal<'_>,
+) -> CaptureResult<FdTableV1> {
     let _limit = RaisedLimit::new();
-    capture_list(process.pid, process.pidfd.as_fd(), &index::list(process.pid)?, objects)
+    capture_list(process.pid, process.pidfd.as_fd(), &index::list(process.pid)?, objects, journal)
+}
+
+/// Undoes what the journal of a killed capture says. `journal` is our own: to get at a socket that is under way in another we may have to peek, too.
+pub(crate) fn undo(process: &Process, left_behind: &Journal<'_>, journal: &Journal<'_>) -> CaptureResult<()> {
+    let Some(note) = left_behind.read()? else { return Ok(()) };
+    let _limit = RaisedLimit::new();
+    let mut index = FileIndex::default();
+    collect(process.pid, process.pidfd.as_fd(), &index::list(process.pid)?, &mut index)?;
+    let mut at = 0;
+    while index.socket(note.inode).is_none()
+        && let Some(file) = index.files().get(at).cloned()
+    {
+        at += 1;
+        if socket::is_unix(&file)? {
+            socket::peek::peek_queue(&mut index, &file, journal)?;
+        }
+    }
+    // It may have been closed since.
+    if let Some(file) = index.socket(note.inode) {
+        ckpt_sys::socket::set_int_option(file.dup(), libc::SOL_SOCKET, libc::SO_PEEK_OFF, note.peek_offset)?;
+    }
+    left_behind.clear()
 }
 
 /// Saves the descriptors `fds`, of which none is given twice, of process `pid`.
@@ -96,15 +126,17 @@ fn capture_list(
     process: BorrowedFd<'_>,
     fds: &[i32],
     objects: &mut Objects,
+    journal: &Journal<'_>,
 ) -> CaptureResult<FdTableV1> {
     let mut index = FileIndex::default();
     let table = collect(pid, process, fds, &mut index)?;
-    let (unix, queues) = look_at_unix_sockets(&mut index, true)?;
+    let (unix, queues) = look_at_unix_sockets(&mut index, Some(journal))?;
     let mut described = Vec::with_capacity(index.files().len());
     let mut context = Context {
         pid,
         index: &index,
         objects: Some(objects),
+        journal: Some(journal),
         unix,
         queues,
         groups: socket::Groups::default(),
@@ -123,13 +155,20 @@ pub(crate) fn check(pid: i32) -> Vec<CaptureError> {
     let looked = pidfd::open(pid)
         .map_err(CaptureError::from)
         .and_then(|process| collect(pid, process.as_fd(), &index::list(pid)?, &mut index))
-        .and_then(|_| look_at_unix_sockets(&mut index, false));
+        .and_then(|_| look_at_unix_sockets(&mut index, None));
     let (unix, queues) = match looked {
         Ok(looked) => looked,
         Err(error) => return vec![error],
     };
-    let mut context =
-        Context { pid, index: &index, objects: None, unix, queues, groups: socket::Groups::default() };
+    let mut context = Context {
+        pid,
+        index: &index,
+        objects: None,
+        journal: None,
+        unix,
+        queues,
+        groups: socket::Groups::default(),
+    };
     let files: Vec<Rc<FoundFile>> = index.files().to_vec();
     files.iter().filter_map(|file| describe(&mut context, file).err()).collect()
 }
@@ -155,8 +194,9 @@ fn collect(
 
 type UnixState = (HashMap<u64, UnixSocket>, HashMap<OpenFileId, Vec<DatagramV1>>);
 
-/// Peeks into the queues of all AF_UNIX sockets; descriptors in them, and in the queues of sockets among these, join the index.
-fn look_at_unix_sockets(index: &mut FileIndex, peek: bool) -> CaptureResult<UnixState> {
+/// Peeks into the queues of all AF_UNIX sockets; descriptors in them, and in the queues of sockets among these, join the index. Without a journal it does
+/// not peek.
+fn look_at_unix_sockets(index: &mut FileIndex, journal: Option<&Journal<'_>>) -> CaptureResult<UnixState> {
     let mut queues = HashMap::new();
     let mut at = 0;
     let mut any = false;
@@ -166,8 +206,8 @@ fn look_at_unix_sockets(index: &mut FileIndex, peek: bool) -> CaptureResult<Unix
             continue;
         }
         any = true;
-        if peek {
-            let queue = socket::unix::peek_queue(index, &file)?;
+        if let Some(journal) = journal {
+            let queue = socket::peek::peek_queue(index, &file, journal)?;
             queues.insert(file.id, queue);
         }
     }

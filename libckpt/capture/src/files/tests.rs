@@ -1,5 +1,5 @@
 //! Capture of this process's own descriptors.
-use super::capture_list;
+use super::{Journal, capture_list};
 use crate::error::{CaptureError, CaptureResult};
 use crate::objects::Objects;
 use ckpt_image::record::{
@@ -22,7 +22,7 @@ fn capture(fds: &[BorrowedFd<'_>]) -> CaptureResult<(Vec<OpenFileV1>, Objects)> 
     let process = pidfd::open(pid).unwrap();
     let fds: Vec<i32> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let mut objects = Objects::default();
-    capture_list(pid, process.as_fd(), &fds, &mut objects)?;
+    capture_list(pid, process.as_fd(), &fds, &mut objects, &Journal::none())?;
     Ok((std::mem::take(&mut objects.open_files), objects))
 }
 

@@ -28,7 +28,7 @@ mod stack;
 
 pub use error::{InjectError, InjectResult};
 pub use gadgets::Gadgets;
-pub use scratch::{SCRATCH_SIZE, Scratch, leftovers};
+pub use scratch::{NOTE_SIZE, SCRATCH_SIZE, Scratch, leftovers};
 pub use stack::is_recovering;
 
 /// Runs system calls in one stopped thread.

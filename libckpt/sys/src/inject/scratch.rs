@@ -3,6 +3,7 @@ use super::stack::StackNet;
 use super::{InjectError, InjectResult};
 use crate::addr::{CodeAddr, RemoteAddr};
 use crate::arch;
+use crate::error::SysResult;
 use crate::memory::ProcessMemory;
 use crate::proc;
 use crate::proc::maps::Mapping;
@@ -15,6 +16,8 @@ pub(super) const DATA_SIZE: u64 = 16 << 12;
 /// Bytes of the whole scratch area.
 pub const SCRATCH_SIZE: u64 = CODE_SIZE + DATA_SIZE;
 pub(super) const FRAME_OFFSET: u64 = 256;
+/// Bytes of a scratch area's note.
+pub const NOTE_SIZE: usize = 64;
 
 /// The scratch area of one address space.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +40,28 @@ impl Scratch {
     #[must_use]
     pub fn range(&self) -> Range<u64> {
         self.code.get()..self.code.get() + SCRATCH_SIZE
+    }
+
+    /// Writes the area's note, for whoever finds the area after our death. A new area's is all zero.
+    ///
+    /// # Errors
+    /// The target is gone.
+    pub fn write_note(&self, memory: &ProcessMemory, note: &[u8; NOTE_SIZE]) -> SysResult<()> {
+        memory.write(self.note_address(), note)
+    }
+
+    /// The area's note.
+    ///
+    /// # Errors
+    /// The target is gone.
+    pub fn note(&self, memory: &ProcessMemory) -> SysResult<[u8; NOTE_SIZE]> {
+        let mut note = [0; NOTE_SIZE];
+        memory.read(self.note_address(), &mut note)?;
+        Ok(note)
+    }
+
+    fn note_address(&self) -> RemoteAddr {
+        RemoteAddr::new(self.code.get() + CODE_SIZE - u64::try_from(NOTE_SIZE).unwrap_or(0))
     }
 
     /// Whether a thread with its instruction pointer at `ip` is still on its way out of this area.

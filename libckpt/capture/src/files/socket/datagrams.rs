@@ -1,5 +1,5 @@
 //! UDP datagrams that wait to be read.
-use super::unix::PeekOffset;
+use super::peek::PeekOffset;
 use crate::error::CaptureResult;
 use crate::files::{Context, FoundFile};
 use ckpt_image::record::{InternetDatagramV1, SocketV1};
@@ -21,9 +21,9 @@ pub(super) fn peek_queue(
     check_corked(context, file)?;
     let mut queue = Vec::new();
     let ready = socket::ready(fd);
-    if context.objects.is_none() || ready & libc::POLLIN == 0 {
+    let Some(journal) = context.journal.filter(|_| ready & libc::POLLIN != 0) else {
         return Ok(queue);
-    }
+    };
     let refuse = |reason: &str| {
         Err(context.unsupported(
             file,
@@ -40,14 +40,14 @@ pub(super) fn peek_queue(
     }
     let before = socket::int_option(fd, libc::SOL_SOCKET, libc::SO_PEEK_OFF)?.unwrap_or(-1);
     // The first by a peek without offset: one with it passes over an empty datagram that has been peeked at before.
-    let mut guard = if before < 0 { None } else { Some(PeekOffset::set(fd, 0, before)?) };
+    let mut guard = if before < 0 { None } else { Some(PeekOffset::set(file, 0, before, journal)?) };
     let mut at = 0;
     while let Some(message) = socket::receive(fd, DATAGRAM_MAX, libc::MSG_PEEK)? {
         at += message.data.len();
         split(&mut queue, message);
         match &mut guard {
             Some(guard) => guard.seek(at)?,
-            None => guard = Some(PeekOffset::set(fd, at, before)?),
+            None => guard = Some(PeekOffset::set(file, at, before, journal)?),
         }
     }
     if queue.is_empty() {

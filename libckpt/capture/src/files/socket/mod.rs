@@ -1,9 +1,11 @@
 //! Sockets.
 mod datagrams;
 mod inet;
+pub(super) mod journal;
 mod multicast;
 mod options;
-pub(super) mod unix;
+pub(super) mod peek;
+mod unix;
 
 pub(super) use multicast::Groups;
 

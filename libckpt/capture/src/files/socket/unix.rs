@@ -1,22 +1,15 @@
 //! AF_UNIX sockets.
 use super::{check_filter, options};
 use crate::error::CaptureResult;
-use crate::files::index::FileIndex;
 use crate::files::{Context, FoundFile, path, stdio};
-use ckpt_image::record::{DatagramV1, FileKindV1, SocketFileV1, SocketStateV1, SocketV1};
+use ckpt_image::record::{FileKindV1, SocketFileV1, SocketStateV1, SocketV1};
 use ckpt_sys::unix_diag::UnixSocket;
 use ckpt_sys::{SysError, descriptor, proc, socket};
-use nix::errno::Errno;
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
-
-/// Longest message that is saved, bytes.
-const MESSAGE_MAX: usize = 16 << 20;
-/// Room for a message at first.
-const MESSAGE_ROOM: usize = 256 << 10;
 
 /// Saves an AF_UNIX socket.
 pub(super) fn describe(
@@ -154,117 +147,4 @@ fn bound_file(pid: i32, local: &[u8], diag: &UnixSocket) -> Option<SocketFileV1>
     let meta = std::fs::symlink_metadata(OsStr::from_bytes(&path)).ok()?;
     let same = meta.ino() & u64::from(u32::MAX) == inode && meta.mode() & libc::S_IFMT == libc::S_IFSOCK;
     same.then(|| SocketFileV1 { path, directory, ident: path::ident(&meta), owner: (meta.uid(), meta.gid()) })
-}
-
-/// What waits in the queue of a socket. Descriptors in it join the index.
-pub(in crate::files) fn peek_queue(
-    index: &mut FileIndex,
-    file: &FoundFile,
-) -> CaptureResult<Vec<DatagramV1>> {
-    let fd = file.dup();
-    let int = |name| socket::int_option(fd, libc::SOL_SOCKET, name);
-    if int(libc::SO_ACCEPTCONN)? == Some(1) {
-        return Ok(Vec::new());
-    }
-    let kind = int(libc::SO_TYPE)?.unwrap_or(0);
-    let old_offset = int(libc::SO_PEEK_OFF)?.unwrap_or(-1);
-    let mut queue = Vec::new();
-    if kind == libc::SOCK_STREAM {
-        let total = usize::try_from(descriptor::readable_bytes(fd)?).unwrap_or(0);
-        if total == 0 {
-            return Ok(queue);
-        }
-        // A peek without offset begins at the head and ends at the first message with descriptors.
-        if old_offset < 0
-            && let Some(first) = peek(fd, total)?
-        {
-            push(index, &mut queue, first)?;
-        }
-        if bytes(&queue) < total {
-            let _guard = PeekOffset::set(fd, bytes(&queue), old_offset)?;
-            while bytes(&queue) < total
-                && let Some(message) = peek(fd, total - bytes(&queue))?
-            {
-                push(index, &mut queue, message)?;
-            }
-        }
-        return Ok(queue);
-    }
-    if socket::ready(fd) & libc::POLLIN == 0 {
-        return Ok(queue);
-    }
-    let ended = socket::ready(fd) & libc::POLLRDHUP != 0;
-    let mut room = MESSAGE_ROOM;
-    // The first by a peek without offset: one with it passes over an empty message that has been peeked at before.
-    let mut guard = if old_offset < 0 { None } else { Some(PeekOffset::set(fd, 0, old_offset)?) };
-    while let Some(message) = peek(fd, room)? {
-        if message.truncated {
-            if room >= MESSAGE_MAX {
-                return Err(SysError::new("recvmsg", index.name(file), Errno::EMSGSIZE).into());
-            }
-            room = MESSAGE_MAX;
-            if let Some(guard) = &mut guard {
-                guard.seek(bytes(&queue))?;
-            }
-            continue;
-        }
-        // The end of a sequence of packets looks like an empty one.
-        if message.data.is_empty() && ended {
-            break;
-        }
-        push(index, &mut queue, message)?;
-        if guard.is_none() {
-            guard = Some(PeekOffset::set(fd, bytes(&queue), old_offset)?);
-        }
-    }
-    Ok(queue)
-}
-
-fn bytes(queue: &[DatagramV1]) -> usize {
-    queue.iter().map(|message| message.data.len()).sum()
-}
-
-fn peek(fd: BorrowedFd<'_>, room: usize) -> CaptureResult<Option<socket::Message>> {
-    match socket::receive(fd, room, libc::MSG_PEEK) {
-        Ok(message) => Ok(message),
-        Err(error) if matches!(error.errno(), Some(Errno::ENOTCONN | Errno::EINVAL)) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn push(index: &mut FileIndex, queue: &mut Vec<DatagramV1>, message: socket::Message) -> CaptureResult<()> {
-    let mut files = Vec::with_capacity(message.files.len());
-    for dup in message.files {
-        files.push(index.add_in_flight(dup)?);
-    }
-    queue.push(DatagramV1 { data: message.data, from: message.from, files, creds: message.creds });
-    Ok(())
-}
-
-/// SO_PEEK_OFF of a socket of the job's, put back when this goes.
-pub(super) struct PeekOffset<'a> {
-    fd: BorrowedFd<'a>,
-    before: i32,
-}
-
-impl<'a> PeekOffset<'a> {
-    pub(super) fn set(fd: BorrowedFd<'a>, offset: usize, before: i32) -> CaptureResult<Self> {
-        let mut guard = Self { fd, before };
-        guard.seek(offset)?;
-        Ok(guard)
-    }
-
-    pub(super) fn seek(&mut self, offset: usize) -> CaptureResult<()> {
-        let offset = i32::try_from(offset).unwrap_or(i32::MAX);
-        Ok(socket::set_int_option(self.fd, libc::SOL_SOCKET, libc::SO_PEEK_OFF, offset)?)
-    }
-}
-
-impl Drop for PeekOffset<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = socket::set_int_option(self.fd, libc::SOL_SOCKET, libc::SO_PEEK_OFF, self.before)
-        {
-            tracing::error!(%error, "SO_PEEK_OFF of a socket could not be put back");
-        }
-    }
 }

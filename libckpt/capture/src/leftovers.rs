@@ -1,0 +1,46 @@
+//! What a capture leaves in a process when its own process is killed in the middle, and how it goes.
+use crate::error::{CaptureError, CaptureResult};
+use crate::files::{self, Journal};
+use crate::freeze;
+use crate::preflight;
+use crate::process::Process;
+use ckpt_sys::inject::{Gadgets, Injector, Scratch};
+use ckpt_sys::memory::ProcessMemory;
+use ckpt_sys::pidfd;
+
+/// Removes what a capture left in process `pid` whose own process was killed in the middle. The target has recovered by itself; all
+/// that stays in it is a few pages, perhaps a userfaultfd, and an option of a socket.
+///
+/// # Errors
+/// As [`crate::capture`]'s; the target runs on.
+pub fn clean(pid: i32) -> Result<(), CaptureError> {
+    preflight::check_process(pid)?;
+    let gadgets = Gadgets::find(pid, &ProcessMemory::open(pid)?)?;
+    let (freeze, leftovers) = freeze::begin_recovered(pid)?;
+    let process = Process { pid, pidfd: pidfd::open(pid)?, memory: ProcessMemory::open(pid)? };
+    let descriptors = ckpt_dirty::leftovers(pid)?;
+    if !leftovers.is_empty() || !descriptors.is_empty() {
+        let mut injector = Injector::with_gadgets(pid, pid, &process.memory, gadgets)?;
+        remove(&process, &mut injector, leftovers)?;
+        ckpt_dirty::close_leftovers(&mut injector, &descriptors)?;
+        injector.finish()?;
+    }
+    freeze.thaw();
+    Ok(())
+}
+
+/// Removes scratch areas that were left in a frozen process, once what their journals tell of is undone.
+pub(crate) fn remove(
+    process: &Process,
+    injector: &mut Injector<'_>,
+    leftovers: Vec<Scratch>,
+) -> CaptureResult<()> {
+    let own = Journal::new(injector.scratch(), &process.memory);
+    for leftover in leftovers {
+        files::undo(process, &Journal::new(leftover, &process.memory), &own)?;
+        let outcome = injector.unmap_leftover(leftover)?;
+        let failed = |errno| CaptureError::Remote { pid: process.pid, call: "munmap", errno };
+        outcome.map_err(failed)?;
+    }
+    Ok(())
+}
