@@ -123,8 +123,8 @@ fn restore_sched(thread: &ThreadV1) -> RestoreResult<()> {
 fn restore_registers(builder: &mut Builder<'_>, thread: &ThreadV1) -> RestoreResult<()> {
     let tid = thread.tid;
     let RegistersV1::X86_64 { gpr, xstate } = &thread.registers;
-    if arch::xstate_components(xstate) & arch::XFEATURE_AMX != 0 {
-        // The kernel has room for AMX state only once the thread has used it.
+    if arch::xstate_components(xstate) & arch::XFEATURE_TILE_DATA != 0 {
+        // The kernel has room for tile data only once the thread has used it.
         let config = builder.place(&arch::amx_configuration())?.get();
         builder.remote.run_scratch_code(arch::AMX_TOUCH_OFFSET, config)?;
     }

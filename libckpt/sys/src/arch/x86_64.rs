@@ -208,6 +208,8 @@ const UC_STRICT_RESTORE_SS: u64 = 4;
 const SW_RESERVED: usize = 464;
 /// Offset of XSTATE_BV, after the legacy area.
 const XSTATE_BV: usize = 512;
+/// CPUID leaf whose subleaf N has size (EAX) and offset (EBX) of XSAVE component N.
+const XSAVE_LEAF: u32 = 0xd;
 
 /// For [`recovery_frame`]: a signal stack that the kernel refuses (SS_ONSTACK alone), and so leaves the thread the one that it has.
 pub const SAME_ALTSTACK: (u64, u32, u64) = (0, 1, 0);
@@ -249,7 +251,8 @@ pub fn recovery_frame(
     word(sigmask);
     frame.resize(fp_offset, 0);
     frame.extend(xstate);
-    let size = u32::try_from(xstate.len()).unwrap_or(0);
+    let taken = sigframe_xstate_size(xstate);
+    let size = u32::try_from(taken).unwrap_or(0);
     let features: [u8; 8] =
         xstate.get(SW_RESERVED..SW_RESERVED + 8).and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; 8]);
     // NT_X86_XSTATE keeps XCR0 where a signal frame keeps its own description.
@@ -261,9 +264,30 @@ pub fn recovery_frame(
         reserved[4..8].copy_from_slice(&(size + 4).to_le_bytes());
         reserved[8..16].copy_from_slice(&features);
         reserved[16..20].copy_from_slice(&size.to_le_bytes());
+        // Older kernels look for the end mark here, newer ones at the size of the thread's own area: with or without tile data.
+        if let Some(end) = area.get_mut(taken..taken + 4) {
+            end.copy_from_slice(&FP_XSTATE_MAGIC2.to_le_bytes());
+        }
     }
     frame.extend(FP_XSTATE_MAGIC2.to_le_bytes());
     frame
+}
+
+/// Bytes of `xstate` that rt_sigreturn(2) may be told of: the kernel takes no more than the thread has room for, and a thread has room
+/// for tile data only once it has used it.
+fn sigframe_xstate_size(xstate: &[u8]) -> usize {
+    let features = xstate_xcr0(xstate);
+    if features & XFEATURE_TILE_DATA == 0 || xstate_components(xstate) & XFEATURE_TILE_DATA != 0 {
+        return xstate.len();
+    }
+    (2..63)
+        .filter(|component| features & !XFEATURE_TILE_DATA & (1 << component) != 0)
+        .map(|component| {
+            let leaf = std::arch::x86_64::__cpuid_count(XSAVE_LEAF, component);
+            usize::try_from(leaf.ebx.saturating_add(leaf.eax)).unwrap_or(usize::MAX)
+        })
+        .max()
+        .map_or(XSTATE_BV + 64, |end| end.min(xstate.len()))
 }
 
 /// XSTATE_BV of an XSAVE area: the components that are not in their initial state.
@@ -281,8 +305,8 @@ pub fn xstate_xcr0(xstate: &[u8]) -> u64 {
         .map_or(0, u64::from_le_bytes)
 }
 
-/// XSAVE components of AMX: tile configuration and tile data.
-pub const XFEATURE_AMX: u64 = 1 << 17 | 1 << 18;
+/// XSAVE component of AMX tile data.
+pub const XFEATURE_TILE_DATA: u64 = 1 << 18;
 
 /// A tile configuration for LDTILECFG: palette 1 with one tile.
 #[must_use]
