@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use std::time::{Duration, Instant};
 
 /// How long to wait for a pid whose process has ended but is not waited for yet.
-const PID_LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const PID_LIMIT: Duration = Duration::from_secs(20);
 /// Lowest and highest address for the scratch area: above what mmap_min_addr forbids, below the end of user space.
 const LOWEST: u64 = 0x1_0000;
 const HIGHEST: u64 = 0x7fff_ffff_f000;
@@ -89,7 +89,8 @@ impl Drop for Leader {
     }
 }
 
-fn is_dead(pid: i32) -> bool {
+/// Whether nothing but the remains of a process or thread has this id, if anything.
+pub(crate) fn is_dead(pid: i32) -> bool {
     Stat::of(pid, pid).map_or(true, |stat| matches!(stat.state, 'Z' | 'X'))
 }
 
