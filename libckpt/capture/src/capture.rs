@@ -11,7 +11,7 @@ use crate::{files, fs, leftovers, mm, pages, precopy, preflight, sighand, task, 
 use ckpt_dirty::Tracking;
 use ckpt_image::record::{FdTableV1, FsV1, InventoryV1, MmV1, SighandV1, TaskV1, ThreadV1};
 use ckpt_image::{CheckpointId, CheckpointWriter, Kind, Stats, Store, fault};
-use ckpt_sys::inject::{Gadgets, Injector, Scratch};
+use ckpt_sys::inject::{Gadgets, Hints, Injector, Scratch};
 use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::proc::maps::{self, Mapping};
 use ckpt_sys::proc::stat::Stat;
@@ -177,7 +177,8 @@ fn capture_frozen(
     point("capture.registers")?;
 
     let mut objects = Objects::default();
-    let mut injector = Injector::with_gadgets(pid, pid, memory, before.gadgets)?;
+    let mut injector =
+        Injector::with_hints(pid, pid, memory, Hints { gadgets: before.gadgets, call: stills[0].call() })?;
     leftovers::remove(&process, &mut injector, before.leftovers)?;
     point("capture.injected")?;
     let task = task::capture_task(&mut injector, tids.clone(), freeze.was_stopped)?;

@@ -164,18 +164,21 @@ impl Drop for Freeze {
 }
 
 /// As [`Freeze::begin`], but not before every thread has come out of what a killed capture left in the process: there it has
-/// registers of ours. The areas that are left can go.
+/// registers of ours. Also gives the areas that are left and can go: a signal handler may have been called from one.
 pub(crate) fn begin_recovered(pid: i32) -> CaptureResult<(Freeze, Vec<Scratch>)> {
     let begin = Instant::now();
     loop {
         let freeze = Freeze::begin(pid)?;
         let memory = ProcessMemory::open(pid)?;
-        let leftovers = inject::leftovers(pid, &memory)?;
+        let mut leftovers = inject::leftovers(pid, &memory)?;
         let mut inside = None;
         for tid in freeze.tids() {
-            if inject::is_recovering(&ptrace::gpr(tid)?, &leftovers, &memory) {
+            let gpr = ptrace::gpr(tid)?;
+            if inject::is_recovering(&gpr, &leftovers, &memory) {
                 inside = Some(tid);
+                break;
             }
+            leftovers.retain(|leftover| !leftover.is_returned_to(&gpr, &memory));
         }
         match inside {
             None => return Ok((freeze, leftovers)),

@@ -4,7 +4,7 @@ use crate::files::{self, Journal};
 use crate::freeze;
 use crate::preflight;
 use crate::process::Process;
-use ckpt_sys::inject::{Gadgets, Injector, Scratch};
+use ckpt_sys::inject::{Gadgets, Hints, Injector, Scratch};
 use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::pidfd;
 
@@ -20,7 +20,7 @@ pub fn clean(pid: i32) -> Result<(), CaptureError> {
     let process = Process { pid, pidfd: pidfd::open(pid)?, memory: ProcessMemory::open(pid)? };
     let descriptors = ckpt_dirty::leftovers(pid)?;
     if !leftovers.is_empty() || !descriptors.is_empty() {
-        let mut injector = Injector::with_gadgets(pid, pid, &process.memory, gadgets)?;
+        let mut injector = Injector::with_hints(pid, pid, &process.memory, Hints { gadgets, call: None })?;
         remove(&process, &mut injector, leftovers)?;
         ckpt_dirty::close_leftovers(&mut injector, &descriptors)?;
         injector.finish()?;

@@ -7,7 +7,7 @@ use ckpt_dirty::{Kind, Tracker, Tracking};
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::{CheckpointWriter, Kind as CheckpointKind};
 use ckpt_sys::RemoteAddr;
-use ckpt_sys::inject::{Gadgets, Injector};
+use ckpt_sys::inject::{Gadgets, Hints, Injector};
 use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::proc::maps::{self, Mapping};
 use std::ops::Range;
@@ -60,7 +60,7 @@ fn attach(pid: i32, tracker: &mut Tracker) -> CaptureResult<()> {
     let gadgets = Gadgets::find(pid, &ProcessMemory::open(pid)?)?;
     let freeze = Freeze::begin(pid)?;
     let memory = ProcessMemory::open(pid)?;
-    let mut injector = Injector::with_gadgets(pid, pid, &memory, gadgets)?;
+    let mut injector = Injector::with_hints(pid, pid, &memory, Hints { gadgets, call: None })?;
     tracker.verify()?;
     tracker.attach(&mut injector)?;
     injector.finish()?;

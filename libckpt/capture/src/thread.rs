@@ -59,6 +59,11 @@ impl Still {
         Ok(Self { gpr, xstate: ptrace::xstate(tid)?, sigmask, restart, rseq })
     }
 
+    /// The system call that the thread goes on with by restart_syscall(2).
+    pub(crate) fn call(&self) -> Option<u64> {
+        self.restart.as_ref().map(|restart| restart.nr)
+    }
+
     /// The extended state.
     pub(crate) fn xstate(&self) -> &[u8] {
         &self.xstate

@@ -2,6 +2,7 @@
 use ckpt_sys::inject::{self, Injector};
 use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::proc::maps;
+use ckpt_sys::proc::stat::Stat;
 use ckpt_sys::proc::status::Status;
 use ckpt_sys::ptrace::{self, Stop};
 use ckpt_sys::{RemoteAddr, arch::Gpr, fault};
@@ -12,13 +13,14 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// In the order in which they are reached; those that both calls have are reached twice.
-const POINTS: [(&str, u32); 13] = [
+const POINTS: [(&str, u32); 14] = [
     ("inject.laid", 0),
     ("inject.standing", 0),
     ("inject.map.set", 0),
     ("inject.map.begun", 0),
     ("inject.map.ended", 0),
     ("inject.lifting", 0),
+    ("inject.held", 0),
     ("inject.laid", 1),
     ("inject.standing", 1),
     ("inject.unmap.set", 0),
@@ -66,7 +68,8 @@ impl Victim {
     }
 
     fn wait_until_it_reads(&self, when: &str) {
-        self.wait_until_in(&["0 0x0 "], when);
+        // read(2), or poll(2) for the first time or again.
+        self.wait_until_in(&["0 0x0 ", "7 0x", "219 0x"], when);
     }
 
     fn wait_until_in(&self, calls: &[&str], when: &str) {
@@ -131,7 +134,7 @@ fn program() -> String {
     // Tests run side by side, each in a process of its own.
     let program = format!("{}/victim-{}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/victim.c");
-    let built = Command::new("cc").args(["-O1", "-o", &program, source]).status().unwrap();
+    let built = Command::new("cc").args(["-O1", "-mno-red-zone", "-o", &program, source]).status().unwrap();
     assert!(built.success());
     program
 }
@@ -195,8 +198,10 @@ fn the_target_survives(arguments: &[&str], signal: Option<i32>) {
         assert_eq!(victim.mask(), before.1, "{when}");
         clean(victim.pid);
         assert_eq!((victim.mappings(), victim.mask()), before, "{when}");
-        victim.signal(libc::SIGALRM);
-        victim.wait_until_it_reads(&when);
+        if arguments != ["poll"] {
+            victim.signal(libc::SIGALRM);
+            victim.wait_until_it_reads(&when);
+        }
         victim.must_be_well(&when);
     }
     std::fs::remove_file(program).unwrap();
@@ -213,8 +218,72 @@ fn a_target_on_a_stack_of_its_own() {
 }
 
 #[test]
+fn a_target_with_a_restart_block() {
+    the_target_survives(&["poll"], None);
+}
+
+#[test]
 fn a_signal_is_pending() {
     the_target_survives(&[], Some(libc::SIGALRM));
+}
+
+/// A sleep is slept to its end, and does not return as if a signal had come. `stopped_before`: it sleeps on after a first interruption.
+fn a_sleep_survives(points: &[(&'static str, u32)], stopped_before: bool) {
+    fault::set_hook(end_here);
+    let program = program();
+    let mut victims = Vec::new();
+    for &(point, skip) in points {
+        let victim = Victim::start(&program, &["sleep"]);
+        victim.wait_until_in(&["230 "], "it sleeps");
+        if stopped_before {
+            victim.signal(libc::SIGSTOP);
+            until("it stops", || Stat::of(victim.pid, victim.pid).unwrap().state == 'T');
+            victim.signal(libc::SIGCONT);
+            victim.wait_until_in(&["219 "], "it sleeps on");
+        }
+        trace_and_die(victim.pid, point, skip, None);
+        victims.push((victim, point, skip));
+    }
+    for (mut victim, point, skip) in victims {
+        let status = victim.child.wait().unwrap();
+        assert!(status.success(), "{point}, {skip} times passed: {status}");
+    }
+    std::fs::remove_file(program).unwrap();
+}
+
+#[test]
+fn a_target_asleep() {
+    a_sleep_survives(&POINTS, false);
+}
+
+#[test]
+fn a_target_asleep_since_before_it_was_stopped() {
+    // Elsewhere the tracer must know which call it is.
+    a_sleep_survives(&[("inject.laid", 0), ("inject.held", 0)], true);
+}
+
+/// The scratch area stays as long as a signal handler runs that was called from there.
+#[test]
+fn a_handler_takes_its_time() {
+    fault::set_hook(end_here);
+    let program = program();
+    let mut victim = Victim::start(&program, &["handle"]);
+    victim.wait_until_in(&["230 "], "it sleeps");
+    trace_and_die(victim.pid, "inject.held", 0, Some(libc::SIGALRM));
+    victim.wait_until_it_reads("the handler runs");
+    let memory = ProcessMemory::open(victim.pid).unwrap();
+    let look = || {
+        let gpr = stop(victim.pid);
+        let leftovers = inject::leftovers(victim.pid, &memory).unwrap();
+        assert!(!inject::is_recovering(&gpr, &leftovers, &memory));
+        let in_use = leftovers.iter().filter(|leftover| leftover.is_returned_to(&gpr, &memory)).count();
+        ptrace::detach(victim.pid, 0).unwrap();
+        (leftovers.len(), in_use)
+    };
+    assert_eq!(look(), (1, 1));
+    victim.child.stdin.take().unwrap().write_all(b"x").unwrap();
+    assert!(victim.child.wait().unwrap().success());
+    std::fs::remove_file(program).unwrap();
 }
 
 /// What was on the stack where the frame stood is back after a life that nobody interrupts.

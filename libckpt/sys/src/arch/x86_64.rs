@@ -2,6 +2,11 @@
 use nix::errno::Errno;
 
 pub mod gadget;
+mod scratch;
+
+pub use scratch::{
+    AMX_TOUCH_OFFSET, MARK_OFFSET, RESUME_OFFSET, Recovery, SCRATCH_MARK, resume_code, scratch_code,
+};
 
 /// General registers: `struct user_regs_struct` as NT_PRSTATUS has it.
 #[repr(C)]
@@ -140,6 +145,26 @@ impl Gpr {
         self
     }
 
+    /// Whether the system call that the thread was stopped in goes on by restart_syscall(2), with a restart block of the kernel's. rt_sigreturn(2) drops that
+    /// block, and the call would return EINTR.
+    #[must_use]
+    pub fn has_restart_block(&self) -> bool {
+        self.interrupted_syscall().is_some() && self.result() == restart::ERESTART_RESTARTBLOCK
+    }
+
+    /// As [`Self::settled`], for a thread whose restart block will be gone: a call that has one is made from its beginning. `call` is its number, which is not in
+    /// the registers when it was restarted before; if it is not known either, the call returns EINTR.
+    #[must_use]
+    pub fn settled_without_block(self, call: Option<u64>) -> Self {
+        let mut settled = self.settled();
+        if self.has_restart_block() {
+            let first =
+                self.interrupted_syscall().filter(|nr| *nr != libc::SYS_restart_syscall.cast_unsigned());
+            settled.rax = first.or(call).unwrap_or(settled.rax);
+        }
+        settled
+    }
+
     /// The outcome of a finished system call.
     pub fn outcome(&self) -> Result<u64, Errno> {
         let value = self.rax.cast_signed();
@@ -158,45 +183,6 @@ pub const SYSCALL_INSN: [u8; 2] = [0x0f, 0x05];
 /// Its length, bytes.
 pub const SYSCALL_INSN_SIZE: u64 = 2;
 
-/// Offset of [`SCRATCH_MARK`] in the scratch page.
-pub const MARK_OFFSET: u64 = 128;
-/// By which a scratch page is known that a tracer left behind when it was killed.
-pub const SCRATCH_MARK: &[u8; 16] = b"ckpt scratch 1\0\0";
-
-/// Offset of the address that [`scratch_code`] loads the stack pointer from.
-const FRAME_SLOT: u64 = 32;
-/// Offset in the scratch page of the code that touches AMX state.
-pub const AMX_TOUCH_OFFSET: u64 = 64;
-
-/// Code of the scratch page. A remote system call runs at its first instruction, and its tracer stops the thread there.
-/// When the tracer has died the thread runs on into rt_sigreturn(2), with a frame that holds the program's own registers and signal
-/// mask: so the program goes on as if nothing had been.
-///
-/// `frame` is the address of the frame's `ucontext` in the target.
-#[must_use]
-pub fn scratch_code(frame: u64) -> Vec<u8> {
-    let mut code = Vec::with_capacity(128);
-    code.extend(SYSCALL_INSN); // 0
-    // mov rsp, [rip + (FRAME_SLOT - 9)]
-    code.extend([0x48, 0x8b, 0x25]); // 2
-    code.extend((u32::try_from(FRAME_SLOT).unwrap_or(0) - 9).to_le_bytes()); // 5, ends at 9
-    code.extend([0xb8, 0x0f, 0, 0, 0]); // 9: mov eax, 15
-    code.extend(SYSCALL_INSN); // 14
-    code.extend([0x0f, 0x0b]); // 16: ud2
-    code.resize(usize::try_from(FRAME_SLOT).unwrap_or(0), 0xcc);
-    code.extend(frame.to_le_bytes());
-    code.resize(usize::try_from(AMX_TOUCH_OFFSET).unwrap_or(0), 0xcc);
-    // ldtilecfg [rdi]; tilezero tmm0; then getpid so that the tracer sees a system call stop.
-    code.extend([0xc4, 0xe2, 0x78, 0x49, 0x07]);
-    code.extend([0xc4, 0xe2, 0x7b, 0x49, 0xc0]);
-    code.extend([0xb8, 0x27, 0, 0, 0]);
-    code.extend(SYSCALL_INSN);
-    code.extend([0x0f, 0x0b]);
-    code.resize(usize::try_from(MARK_OFFSET).unwrap_or(0), 0xcc);
-    code.extend(SCRATCH_MARK);
-    code
-}
-
 /// Bytes of `struct ucontext` before the extended state, as rt_sigreturn reads it: flags, link, stack (24), sigcontext (256), mask (8).
 const UCONTEXT_SIZE: usize = 16 + 24 + 256 + 8;
 const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
@@ -214,7 +200,7 @@ const XSAVE_LEAF: u32 = 0xd;
 /// For [`recovery_frame`]: a signal stack that the kernel refuses (SS_ONSTACK alone), and so leaves the thread the one that it has.
 pub const SAME_ALTSTACK: (u64, u32, u64) = (0, 1, 0);
 
-/// Builds the frame that rt_sigreturn(2) restores `gpr`, `xstate` (standard format) and the signal mask from, to stand
+/// Builds the frame that rt_sigreturn(2) restores `gpr` (settled), `xstate` (standard format) and the signal mask from, to stand
 /// at `address`, which is aligned to 64 bytes. The signal stack is left as it is: SS_DISABLE'd frames would change it, so `altstack` is
 /// what the thread has (address, flags, size).
 #[must_use]
@@ -225,7 +211,6 @@ pub fn recovery_frame(
     sigmask: u64,
     altstack: (u64, u32, u64),
 ) -> Vec<u8> {
-    let gpr = gpr.settled();
     let fp_offset = UCONTEXT_SIZE.next_multiple_of(64);
     let mut frame = Vec::with_capacity(fp_offset + xstate.len() + 4);
     let mut word = |value: u64| frame.extend(value.to_le_bytes());

@@ -1,23 +1,26 @@
 //! How the scratch area comes and goes, and what holds the thread meanwhile.
-use super::scratch::{CODE_SIZE, DATA_SIZE, FRAME_OFFSET, find_syscall_insn};
+use super::scratch::{DATA_SIZE, FRAME_OFFSET, find_syscall_insn};
 use super::stack::StackNet;
-use super::{ALL_SIGNALS, Gadgets, InjectError, InjectResult, Injector, SCRATCH_SIZE};
+use super::{ALL_SIGNALS, Gadgets, Hints, InjectError, InjectResult, Injector, SCRATCH_SIZE};
 use crate::addr::RemoteAddr;
-use crate::arch;
+use crate::arch::{self, Recovery};
 use crate::fault;
 use crate::proc::maps::Mapping;
 use crate::ptrace;
 
 impl Injector<'_> {
     /// Finds what holds the thread while there is no scratch area.
-    pub(super) fn find_net(&mut self, mappings: &[Mapping], known: Option<Gadgets>) -> InjectResult<()> {
-        let known = known.filter(|known| known.are_in(mappings, self.memory));
+    pub(super) fn find_net(&mut self, mappings: &[Mapping], hints: Hints) -> InjectResult<()> {
+        let known = hints.gadgets.filter(|known| known.are_in(mappings, self.memory));
         let Some(gadgets) = known.or_else(|| Gadgets::find_in(mappings, self.memory)) else {
             return Ok(());
         };
         let sp = (self.tid == self.pid).then(|| self.saved.stack_pointer());
         let xstate = ptrace::xstate(self.tid)?;
         self.scratch.net = StackNet::find(mappings, self.memory, gadgets, sp, &xstate);
+        if let Some(net) = &mut self.scratch.net {
+            net.call = hints.call;
+        }
         Ok(())
     }
 
@@ -52,15 +55,21 @@ impl Injector<'_> {
         let frame = code.get() + FRAME_OFFSET;
         let xstate = ptrace::xstate(self.tid)?;
         // The signal stack is not known without a call.
-        let bytes = arch::recovery_frame(frame, &self.saved, &xstate, self.saved_mask, arch::SAME_ALTSTACK);
-        debug_assert!(bytes.len() <= usize::try_from(CODE_SIZE - FRAME_OFFSET).unwrap_or(0));
-        self.memory.write(code, &arch::scratch_code(frame))?;
+        let settled = self.saved.settled();
+        let bytes = arch::recovery_frame(frame, &settled, &xstate, self.saved_mask, arch::SAME_ALTSTACK);
+        debug_assert!(bytes.len() <= usize::try_from(arch::RESUME_OFFSET - FRAME_OFFSET).unwrap_or(0));
+        let recovery =
+            if self.saved.has_restart_block() { Recovery::Resume } else { Recovery::Sigreturn(frame) };
+        self.memory.write(code, &arch::scratch_code(recovery))?;
         self.memory.write(code.offset(FRAME_OFFSET), &bytes)?;
+        let resume = arch::resume_code(&settled, self.saved_mask);
+        self.memory.write(code.offset(arch::RESUME_OFFSET), &resume)?;
         self.entry = self.scratch.code;
         let recovery = self.entry.offset(arch::SYSCALL_INSN_SIZE).get();
         ptrace::set_gpr(self.tid, &self.saved.with_syscall(recovery, 0, [0; 6]))?;
         ptrace::set_sigmask(self.tid, ALL_SIGNALS)?;
         self.lift_net();
+        fault::point("inject", "held");
         Ok(())
     }
 
@@ -68,7 +77,8 @@ impl Injector<'_> {
     fn stand_without_scratch(&mut self) -> InjectResult<()> {
         if let Some(net) = self.scratch.net {
             let xstate = ptrace::xstate(self.tid)?;
-            match net.lay(self.memory, &self.saved, &xstate, self.saved_mask) {
+            let settled = self.saved.settled_without_block(net.call);
+            match net.lay(self.memory, &settled, &xstate, self.saved_mask) {
                 Ok(laid) => {
                     fault::point("inject", "laid");
                     self.entry = laid.call;

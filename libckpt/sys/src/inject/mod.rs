@@ -31,6 +31,15 @@ pub use gadgets::Gadgets;
 pub use scratch::{NOTE_SIZE, SCRATCH_SIZE, Scratch, leftovers};
 pub use stack::is_recovering;
 
+/// What is known of a target before its thread is taken hold of.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Hints {
+    /// Instructions that were searched for before the thread was stopped. Are they gone by now, others are searched for.
+    pub gadgets: Option<Gadgets>,
+    /// The system call behind a restart_syscall(2) that the thread was stopped in.
+    pub call: Option<u64>,
+}
+
 /// Runs system calls in one stopped thread.
 #[derive(Debug)]
 pub struct Injector<'m> {
@@ -56,20 +65,15 @@ const ALL_SIGNALS: u64 = u64::MAX;
 impl<'m> Injector<'m> {
     /// Takes hold of stopped thread `tid` of `pid` and maps a scratch area.
     pub fn new(pid: i32, tid: i32, memory: &'m ProcessMemory) -> InjectResult<Self> {
-        Self::with_gadgets(pid, tid, memory, None)
+        Self::with_hints(pid, tid, memory, Hints::default())
     }
 
-    /// As [`Self::new`], with instructions that were searched for before the thread was stopped. Are they gone by now, others are searched for.
-    pub fn with_gadgets(
-        pid: i32,
-        tid: i32,
-        memory: &'m ProcessMemory,
-        gadgets: Option<Gadgets>,
-    ) -> InjectResult<Self> {
+    /// As [`Self::new`], with what is known already.
+    pub fn with_hints(pid: i32, tid: i32, memory: &'m ProcessMemory, hints: Hints) -> InjectResult<Self> {
         let mappings = maps::maps(pid)?;
         let place = scratch::free_place(&mappings).ok_or(InjectError::NoPlace { pid })?;
         let mut injector = Self::hold(pid, tid, memory, Scratch::at(place.get()))?;
-        injector.find_net(&mappings, gadgets)?;
+        injector.find_net(&mappings, hints)?;
         injector.map_scratch()?;
         Ok(injector)
     }

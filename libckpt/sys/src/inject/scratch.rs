@@ -2,7 +2,7 @@
 use super::stack::StackNet;
 use super::{InjectError, InjectResult};
 use crate::addr::{CodeAddr, RemoteAddr};
-use crate::arch;
+use crate::arch::{self, Gpr};
 use crate::error::SysResult;
 use crate::memory::ProcessMemory;
 use crate::proc;
@@ -16,6 +16,8 @@ pub(super) const DATA_SIZE: u64 = 16 << 12;
 /// Bytes of the whole scratch area.
 pub const SCRATCH_SIZE: u64 = CODE_SIZE + DATA_SIZE;
 pub(super) const FRAME_OFFSET: u64 = 256;
+/// Bytes of stack that a signal handler and what it calls may take up.
+const STACK_SEARCH_MAX: usize = 1 << 20;
 /// Bytes of a scratch area's note.
 pub const NOTE_SIZE: usize = 64;
 
@@ -62,6 +64,17 @@ impl Scratch {
 
     fn note_address(&self) -> RemoteAddr {
         RemoteAddr::new(self.code.get() + CODE_SIZE - u64::try_from(NOTE_SIZE).unwrap_or(0))
+    }
+
+    /// Whether a thread with these registers will come back to this area, though it is not there now: a signal handler runs that was called from there. Told by the
+    /// words on its stack.
+    #[must_use]
+    pub fn is_returned_to(&self, gpr: &Gpr, memory: &ProcessMemory) -> bool {
+        let mut stack = vec![0; STACK_SEARCH_MAX];
+        let sp = RemoteAddr::new(gpr.stack_pointer().next_multiple_of(8));
+        let len = memory.read_some(sp, &mut stack).unwrap_or(0);
+        let words = stack[..len].as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+        words.into_iter().any(|word| self.runs(word))
     }
 
     /// Whether a thread with its instruction pointer at `ip` is still on its way out of this area.

@@ -29,6 +29,8 @@ pub(super) struct StackNet {
     gadgets: Gadgets,
     /// Begin of what is written.
     at: RemoteAddr,
+    /// As [`super::Hints::call`].
+    pub(super) call: Option<u64>,
 }
 
 /// A recovery frame in place.
@@ -66,10 +68,10 @@ impl StackNet {
         let mut bytes = vec![0; usize::try_from(size).ok()?];
         memory.read(at, &mut bytes).ok()?;
         let unused = bytes.starts_with(MARK) || bytes.iter().all(|byte| *byte == 0);
-        (in_use.is_some() || unused).then_some(Self { gadgets, at })
+        (in_use.is_some() || unused).then_some(Self { gadgets, at, call: None })
     }
 
-    /// Writes the frame, from which the thread recovers with these registers, extended state and signal mask.
+    /// Writes the frame, from which the thread recovers with these registers (settled), extended state and signal mask.
     pub(super) fn lay(
         &self,
         memory: &ProcessMemory,
