@@ -1,4 +1,4 @@
-// Every vector register that the CPU has, the mask registers, x87 and MXCSR keep their bits.
+// Every vector register that the CPU has, the mask registers, x87, MXCSR and PKRU keep their bits.
 #include "subject.h"
 #include <cpuid.h>
 #include <immintrin.h>
@@ -53,8 +53,18 @@ int main(int argc, char **argv)
 	int avx = __builtin_cpu_supports("avx");
 	if (!avx512)
 		not_exercised(avx ? "AVX-512: the processor has none" : "AVX and AVX-512: the processor has none");
+	unsigned leaf[4];
+	int pku = __get_cpuid_count(7, 0, &leaf[0], &leaf[1], &leaf[2], &leaf[3]) && leaf[2] & 1u << 4; // OSPKE
+	if (!pku)
+		not_exercised("PKRU: the processor or the kernel has no protection keys");
+	unsigned pkru_in = 0, pkru_out = 0;
 	pthread_t thread;
 	CHECK(pthread_create(&thread, NULL, watch, NULL) == 0);
+	if (pku) {
+		asm volatile("rdpkru" : "=a"(pkru_in) : "c"(0) : "rdx");
+		pkru_in ^= 0x90000000; // keys that no page has
+		asm volatile("wrpkru" : : "a"(pkru_in), "c"(0), "d"(0));
+	}
 	_mm_setcsr(mxcsr_in);
 	asm volatile("fldcw %0\n fldl %1\n fldl %2\n fldl %3" : : "m"(control_in), "m"(x87_in[0]), "m"(x87_in[1]), "m"(x87_in[2]));
 	if (avx512)
@@ -67,6 +77,9 @@ int main(int argc, char **argv)
 	asm volatile("fstpl %0\n fstpl %1\n fstpl %2\n fnstcw %3" : "=m"(x87_out[2]), "=m"(x87_out[1]), "=m"(x87_out[0]), "=m"(control_out));
 	mxcsr_out = _mm_getcsr();
 	_mm_setcsr(0x1f80);
+	if (pku)
+		asm volatile("rdpkru" : "=a"(pkru_out) : "c"(0) : "rdx");
+	CHECK(pkru_out == pkru_in, "PKRU %x, was %x", pkru_out, pkru_in);
 	CHECK((mxcsr_out & ~0x3fu) == (mxcsr_in & ~0x3fu), "MXCSR %x, was %x", mxcsr_out, mxcsr_in);
 	CHECK(control_out == control_in, "x87 control word %x", control_out);
 	CHECK(!memcmp(x87_in, x87_out, sizeof x87_in), "x87 stack");
