@@ -177,7 +177,13 @@ pub fn compiled(name: &str) -> PathBuf {
         return built;
     }
     fs::create_dir_all(built.parent().expect("a parent")).expect("target/PROFILE/subjects");
-    // Under a name of its own, then renamed: other tests may run or compile the same subject now.
+    // One test compiles, the others wait: a program that is replaced while it runs has a deleted file.
+    let lock = fs::File::create(built.with_extension("lock")).expect("a lock file");
+    lock.lock().expect("a lock");
+    if modified(&built) > newest {
+        return built;
+    }
+    // Under a name of its own, then renamed: other tests may run the older one now.
     let new = built.with_extension(format!("{}.new", boot_wide_id()));
     let gcc = Command::new("gcc")
         .args(["-std=gnu17", "-O1", "-g", "-Wall", "-Wno-format-truncation", "-pthread", "-o"])
