@@ -2,7 +2,7 @@
 use crate::failure::{Failure, Outcome};
 use crate::target::{self, Holder};
 use ckpt_image::Image;
-use ckpt_image::record::TaskV1;
+use ckpt_image::record::{DeadTaskV1, TaskV1};
 use std::time::{Duration, Instant};
 
 /// How long a pid is waited for whose process has ended but was not reaped yet.
@@ -15,32 +15,32 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) fn wait_until_free(image: &Image) -> Outcome<()> {
     let manifest = image.manifest();
     let deadline = Instant::now() + PATIENCE;
-    for task in image.records::<TaskV1>()? {
-        for id in task.tids.iter().copied() {
-            loop {
-                match target::holder(id) {
-                    Holder::Nobody => break,
-                    Holder::Dying(_) if Instant::now() < deadline => {
-                        std::thread::sleep(Duration::from_millis(5));
-                    }
-                    Holder::Dying(who) => {
-                        return Err(Failure::new(format!(
-                            "checkpoint {} needs pid {id}, and {who}, which has ended, was not reaped by its parent for {} s",
-                            manifest.id,
-                            PATIENCE.as_secs()
-                        ))
-                        .remedy("end that parent, or have it wait for its children"));
-                    }
-                    Holder::Alive(who) => {
-                        return Err(Failure::new(format!(
-                            "checkpoint {} needs pid {id}, which is taken by {who}",
-                            manifest.id
-                        ))
-                        .remedy(format!(
-                            "end that process first; if it is the job itself: ckpt save --stop {}",
-                            manifest.job
-                        )));
-                    }
+    let living = image.records::<TaskV1>()?.into_iter().flat_map(|task| task.tids);
+    let dead = image.records::<DeadTaskV1>()?.into_iter().map(|dead| dead.pid);
+    for id in living.chain(dead) {
+        loop {
+            match target::holder(id) {
+                Holder::Nobody => break,
+                Holder::Dying(_) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Holder::Dying(who) => {
+                    return Err(Failure::new(format!(
+                        "checkpoint {} needs pid {id}, and {who}, which has ended, was not reaped by its parent for {} s",
+                        manifest.id,
+                        PATIENCE.as_secs()
+                    ))
+                    .remedy("end that parent, or have it wait for its children"));
+                }
+                Holder::Alive(who) => {
+                    return Err(Failure::new(format!(
+                        "checkpoint {} needs pid {id}, which is taken by {who}",
+                        manifest.id
+                    ))
+                    .remedy(format!(
+                        "end that process first; if it is the job itself: ckpt save --stop {}",
+                        manifest.job
+                    )));
                 }
             }
         }

@@ -50,7 +50,7 @@ impl<'a> Capability<'a> {
         let before = View::of(subject.pid());
         sandbox.save("unharmed");
         sandbox.save("unharmed");
-        before.must_equal(&View::of(subject.pid()), "the subject itself after two saves", self.allowed);
+        before.must_be_seen_of(subject.pid(), "the subject itself after two saves", self.allowed);
         subject.must_be_well("saved");
         assert!(subject.process.wait().success(), "the saved subject's exit: {}", subject.log());
     }
@@ -70,7 +70,7 @@ impl<'a> Capability<'a> {
         subject.process.kill();
 
         let restored = self.restore(sandbox, &subject, &id(&full));
-        before.must_equal(&View::of(restored.pid()), "restored from the full checkpoint", self.allowed);
+        before.must_be_seen_of(restored.pid(), "restored from the full checkpoint", self.allowed);
         let next = sandbox.save_with(job, &[]);
         assert_eq!(next["kind"], "incremental", "the first checkpoint after a restore: {next}");
         self.must_be_well(&subject, &restored, "restored from the full checkpoint");
@@ -79,7 +79,7 @@ impl<'a> Capability<'a> {
             [(&next, "saved again after a restore"), (&incremental, "incrementally saved")]
         {
             let restored = self.restore(sandbox, &subject, &id(checkpoint));
-            before.must_equal(&View::of(restored.pid()), which, self.allowed);
+            before.must_be_seen_of(restored.pid(), which, self.allowed);
             self.must_be_well(&subject, &restored, which);
         }
     }

@@ -12,6 +12,7 @@ pub mod process;
 pub mod real;
 pub mod sandbox;
 pub mod subject;
+pub mod tree;
 pub mod wait;
 
 pub use isolate::{isolated, on_host, target_dir};

@@ -1,4 +1,5 @@
 //! Processes of a test: started, watched and ended by their own pid.
+use crate::tree;
 use crate::wait::until;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -43,8 +44,11 @@ impl Process {
         until(&format!("process {} ends", self.pid()), || self.ended())
     }
 
-    /// SIGKILL, and waits until it is gone.
+    /// SIGKILL to it and all its descendants, and waits until it is gone.
     pub fn kill(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            tree::kill_descendants(self.pid());
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -98,9 +102,10 @@ impl Restored {
         until(&format!("restored process {} ends", self.pid), || self.gone().then_some(()));
     }
 
-    /// SIGKILL, and waits until it is gone.
+    /// SIGKILL to it and all its descendants, and waits until it is gone.
     pub fn kill(&self) {
         if !self.gone() {
+            tree::kill_descendants(self.pid);
             let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
             self.wait_gone();
         }

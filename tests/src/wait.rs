@@ -4,6 +4,21 @@ use std::time::{Duration, Instant};
 /// Long enough for anything that works, on a machine that is shared with other tests.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
+/// How long what settles by itself is given before it is taken as it is.
+const SETTLING: Duration = Duration::from_secs(10);
+
+/// Polls `condition` until it gives a value, or has had time enough to.
+pub fn until_or_late<T>(mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+    let begin = Instant::now();
+    loop {
+        let value = condition();
+        if value.is_some() || begin.elapsed() > SETTLING {
+            return value;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// Polls `condition` until it gives a value.
 ///
 /// # Panics

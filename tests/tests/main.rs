@@ -18,6 +18,7 @@ mod mappings;
 mod memory;
 mod pending_signals;
 mod pipes;
+mod process_trees;
 mod real_java;
 mod real_node;
 mod real_python;

@@ -1,21 +1,22 @@
 //! The way of a checkpoint: what is done before, within and after the pause.
 use crate::error::{CaptureError, CaptureResult};
 use crate::files::Journal;
-use crate::freeze::{self, Freeze};
-use crate::interrupted::{Earlier, LastRan};
-use crate::inventory::{capture_inventory, clock_ns};
+use crate::interrupted::Earlier;
+use crate::inventory::capture_inventory;
 use crate::objects::Objects;
+use crate::pages::MemoryStats;
 use crate::process::Process;
-use crate::thread::{Still, View, capture_thread};
-use crate::{files, fs, leftovers, mm, pages, precopy, preflight, sighand, task, vma};
+use crate::process_state::{Before, Job, ProcessState, Stopped};
+use crate::sharing::{Owners, Shared};
+use crate::tree::{self, Member, Tree};
+use crate::{files, pages, precopy, preflight};
 use ckpt_dirty::Tracking;
-use ckpt_image::record::{FdTableV1, FsV1, InventoryV1, MmV1, SighandV1, TaskV1, ThreadV1};
+use ckpt_image::page::PAGE_SIZE;
+use ckpt_image::record::{DeadTaskV1, FdTableV1, InventoryV1, ThreadV1};
 use ckpt_image::{CheckpointId, CheckpointWriter, Kind, Stats, Store, fault};
-use ckpt_sys::inject::{Gadgets, Hints, Injector, Scratch};
-use ckpt_sys::memory::ProcessMemory;
-use ckpt_sys::proc::maps::{self, Mapping};
+use ckpt_sys::SysError;
+use ckpt_sys::kcmp::Resource;
 use ckpt_sys::proc::stat::Stat;
-use ckpt_sys::{SysError, pidfd};
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -72,38 +73,37 @@ pub fn capture(request: CaptureRequest<'_>) -> Result<Captured, CaptureError> {
         // The points there are for dying at.
         let _ = fault::point(name);
     });
-    capture_process(request).map_err(|error| error.or_exited(pid))
+    capture_job(request).map_err(|error| error.or_exited(pid))
 }
 
-fn capture_process(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
+fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let begin = Instant::now();
-    let pid = request.root_pid;
-    preflight::check_process(pid)?;
-    if let Some(error) = preflight::unsupported(pid)?.into_iter().next() {
+    let root = request.root_pid;
+    preflight::check_process(root)?;
+    if let Some(error) = preflight::unsupported_in_job(root)?.into_iter().next() {
         return Err(error);
     }
     let parent = request.parent.filter(|_| !request.full);
-    let earlier = earlier_calls(request.store, parent.as_ref(), pid)?;
+    let earlier = earlier_calls(request.store, parent.as_ref())?;
     let mut tracking = request.tracking.unwrap_or_default();
     let mut writer = request.store.begin(request.job, parent.as_ref())?;
-    let mut memory_stats = precopy::precopy(pid, &mut tracking, &mut writer)?;
-    let mappings = maps::smaps(pid)?;
-    let last_ran = LastRan::read(pid);
-    let gadgets = Gadgets::find(pid, &ProcessMemory::open(pid)?)?;
+    let mut memory_stats = MemoryStats::default();
+    precopy_job(root, &mut tracking, &mut writer, &mut memory_stats)?;
+    let before = read_before(root)?;
 
-    let (freeze, leftovers) = freeze::begin_recovered(pid)?;
+    let tree = Tree::freeze(root)?;
     point("capture.seized")?;
-    let before = Before { mappings, last_ran, earlier, leftovers, gadgets };
-    let frozen = capture_frozen(request.job, &freeze, &mut tracking, before)?;
+    let frozen = capture_frozen(request.job, &tree, &mut tracking, &before, &earlier)?;
     point("capture.captured")?;
+    tracking.retain(&frozen.pids());
     // A job that is to end stays stopped until its checkpoint is safe.
-    let (pause, held) = match request.after {
+    let pause = tree.elapsed();
+    let held = match request.after {
         After::Run => {
-            let pause = freeze.elapsed();
-            freeze.thaw();
-            (pause, None)
+            tree.thaw();
+            None
         }
-        After::Kill => (freeze.elapsed(), Some(freeze)),
+        After::Kill => Some(tree),
     };
     point("capture.thawed")?;
 
@@ -114,7 +114,7 @@ fn capture_process(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
         pause_us: us(pause),
         pages_scanned: memory_stats.scanned,
         pages_dirty: memory_stats.dirty,
-        bytes_memory: memory_stats.bytes,
+        bytes_memory: writer.pages_stored() * PAGE_SIZE as u64,
         bytes_written: 0,
         data_files: 0,
         duration_us: us(begin.elapsed()),
@@ -122,8 +122,8 @@ fn capture_process(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let id = writer.commit(stats)?;
     let stats = request.store.manifest(&id)?.stats;
     let tracking = match held {
-        Some(freeze) => {
-            freeze.kill()?;
+        Some(tree) => {
+            tree.kill()?;
             None
         }
         None => Some(tracking),
@@ -131,100 +131,116 @@ fn capture_process(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     Ok(Captured { id, kind, parent, stats, tracking })
 }
 
-/// What was read before the job stood still.
-struct Before {
-    mappings: Vec<Mapping>,
-    last_ran: LastRan,
-    earlier: HashMap<i32, Earlier>,
-    /// Scratch areas of captures that were killed.
-    leftovers: Vec<Scratch>,
-    /// Where remote calls find a way back.
-    gadgets: Option<Gadgets>,
+/// Saves what is dirty of all processes while they run. One that ends meanwhile is left out.
+fn precopy_job(
+    root: i32,
+    tracking: &mut Tracking,
+    writer: &mut CheckpointWriter,
+    stats: &mut MemoryStats,
+) -> CaptureResult<()> {
+    let mut owners = Owners::new(Resource::Memory);
+    for pid in tree::members(root) {
+        let outcome = owners.of(pid).and_then(|owner| {
+            if owner == pid { precopy::precopy(pid, tracking, writer, stats) } else { Ok(()) }
+        });
+        if_alive(root, pid, outcome)?;
+    }
+    Ok(())
+}
+
+fn read_before(root: i32) -> CaptureResult<HashMap<i32, Before>> {
+    let mut before = HashMap::new();
+    for pid in tree::members(root) {
+        if let Some(read) = if_alive(root, pid, Before::read(pid))? {
+            before.insert(pid, read);
+        }
+    }
+    Ok(before)
+}
+
+/// What failed because process `pid` has ended is None, unless that is the root.
+pub(crate) fn if_alive<T>(root: i32, pid: i32, outcome: CaptureResult<T>) -> CaptureResult<Option<T>> {
+    match outcome.map_err(|error| error.or_exited(pid)) {
+        Ok(value) => Ok(Some(value)),
+        Err(CaptureError::Exited { .. } | CaptureError::NoProcess { .. }) if pid != root => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Everything that was read while the job stood still.
 struct Frozen {
     inventory: InventoryV1,
-    task: TaskV1,
-    threads: Vec<ThreadV1>,
-    mm: MmV1,
-    mappings: Vec<Mapping>,
-    sighand: SighandV1,
-    fs: FsV1,
-    table: FdTableV1,
+    processes: Vec<ProcessState>,
+    dead: Vec<DeadTaskV1>,
+    tables: Vec<FdTableV1>,
     objects: Objects,
-    pages: pages::Copied,
 }
 
 fn capture_frozen(
-    job: &str,
-    freeze: &Freeze,
+    name: &str,
+    tree: &Tree,
     tracking: &mut Tracking,
-    before: Before,
+    before: &HashMap<i32, Before>,
+    earlier: &HashMap<i32, Earlier>,
 ) -> CaptureResult<Frozen> {
-    let tids = freeze.tids();
-    let pid = tids[0];
-    let memory = ProcessMemory::open(pid)?;
-    let process = Process { pid, pidfd: pidfd::open(pid)?, memory };
-    let memory = &process.memory;
-    let now = clock_ns(libc::CLOCK_MONOTONIC);
-    let view = View { pid, last_ran: &before.last_ran, now, earlier: &before.earlier };
-    let mut stills = Vec::with_capacity(tids.len());
-    for &tid in &tids {
-        stills.push(Still::read(tid, memory, &view)?);
+    let unread = Before::default();
+    let before = |pid: i32| before.get(&pid).unwrap_or(&unread);
+    let mut stopped = Vec::with_capacity(tree.members().len());
+    for member in tree.members() {
+        stopped.push(Stopped::read(member, before(member.pid()), earlier)?);
     }
-    let inventory = capture_inventory(job, pid, memory, stills[0].xstate())?;
+    let root = &stopped[0];
+    let root_pid = root.process.pid;
+    let inventory = capture_inventory(name, root_pid, &root.process.memory, root.xstate())?;
     point("capture.registers")?;
 
-    let mut objects = Objects::default();
-    let mut injector =
-        Injector::with_hints(pid, pid, memory, Hints { gadgets: before.gadgets, call: stills[0].call() })?;
-    leftovers::remove(&process, &mut injector, before.leftovers)?;
-    point("capture.injected")?;
-    let task = task::capture_task(&mut injector, tids.clone(), freeze.was_stopped)?;
-    let sighand = sighand::capture_sighand(&mut injector)?;
-    point("capture.process")?;
-    let (mut mm, mappings) =
-        mm::capture_mm(&process, &mut injector, tracking, &mut objects, &before.mappings)?;
-    point("capture.mappings")?;
-    let pages = pages::copy(&process, &mut mm, tracking)?;
-    point("capture.pages")?;
-    let journal = Journal::new(injector.scratch(), memory);
-    let table = files::capture_files(&process, &mut objects, &journal)?;
-    let fs = fs::capture_fs(pid)?;
-    point("capture.files")?;
-    let scratch = injector.finish_keeping_scratch()?;
-
-    let mut threads = Vec::with_capacity(tids.len());
-    // The leader comes last and takes the scratch area away.
-    for (&tid, still) in tids.iter().zip(stills).rev() {
-        let mut injector = Injector::on_scratch(pid, tid, memory, scratch)?;
-        if tid == pid {
-            injector.own_scratch();
-        }
-        threads.push(capture_thread(&mut injector, still)?);
-        injector.finish()?;
+    let pids: Vec<i32> = tree.members().iter().map(Member::pid).collect();
+    let shared = Shared::find(&pids)?;
+    let mut job = Job { tracking, shared, objects: Objects::default(), pids };
+    let (mut processes, mut holders, mut tables) = (Vec::new(), Vec::new(), Vec::new());
+    // The root comes last: it keeps the journal of what is changed for a moment while descriptors are looked at.
+    for stopped in stopped.into_iter().rev() {
+        let pid = stopped.process.pid;
+        let (state, process) = stopped.capture(&mut job, before(pid), |job, process, journal| {
+            if pid == root_pid {
+                tables = capture_files(process, &holders, job, journal)?;
+            }
+            Ok(())
+        })?;
+        processes.push(state);
+        holders.push(process);
     }
-    threads.reverse();
-    point("capture.threads")?;
-    Ok(Frozen { inventory, task, threads, mm, mappings, sighand, fs, table, objects, pages })
+    processes.reverse();
+    Ok(Frozen { inventory, processes, dead: tree.dead()?, tables, objects: job.objects })
+}
+
+/// The descriptors of all processes: of the root, and of the others, which come in reverse.
+fn capture_files(
+    root: &Process,
+    others: &[Process],
+    job: &mut Job<'_>,
+    journal: &Journal<'_>,
+) -> CaptureResult<Vec<FdTableV1>> {
+    let all = std::iter::once(root).chain(others.iter().rev());
+    let holders: Vec<&Process> =
+        all.filter(|process| job.shared.of(process.pid).files == process.pid).collect();
+    let tables = files::capture_files(&holders, &mut job.objects, journal)?;
+    point("capture.files")?;
+    Ok(tables)
 }
 
 impl Frozen {
-    fn store(mut self, writer: &mut CheckpointWriter, stats: &mut pages::MemoryStats) -> CaptureResult<()> {
-        // It may be gone by now: then its flags were those of before.
-        if let Ok(after) = maps::smaps(self.task.pid) {
-            vma::settle(&mut self.mm.vmas, &self.mappings, &after);
-        }
+    fn pids(&self) -> Vec<i32> {
+        self.processes.iter().map(|process| process.task().pid).collect()
+    }
+
+    fn store(self, writer: &mut CheckpointWriter, stats: &mut MemoryStats) -> CaptureResult<()> {
         writer.record(&self.inventory)?;
-        writer.record(&self.task)?;
-        for thread in &self.threads {
-            writer.record(thread)?;
+        for process in self.processes {
+            process.store(writer, stats)?;
         }
-        writer.record(&self.sighand)?;
-        writer.record(&self.fs)?;
-        writer.record(&self.mm)?;
-        writer.record(&self.table)?;
+        self.dead.iter().try_for_each(|dead| writer.record(dead))?;
+        self.tables.iter().try_for_each(|table| writer.record(table))?;
         for file in &self.objects.open_files {
             writer.record(file)?;
         }
@@ -234,26 +250,24 @@ impl Frozen {
         for ghost in &self.objects.ghosts {
             writer.record(ghost)?;
         }
-        pages::store(self.pages, &self.objects, &self.mm, writer, stats)
+        pages::store_objects(&self.objects, writer, stats)
     }
 }
 
-/// What the parent checkpoint says of threads whose calls it interrupted.
-fn earlier_calls(
-    store: &Store,
-    parent: Option<&CheckpointId>,
-    pid: i32,
-) -> CaptureResult<HashMap<i32, Earlier>> {
+/// What the parent checkpoint says of threads whose calls it interrupted, by thread.
+fn earlier_calls(store: &Store, parent: Option<&CheckpointId>) -> CaptureResult<HashMap<i32, Earlier>> {
     let Some(parent) = parent else { return Ok(HashMap::new()) };
     let image = store.image(parent)?;
     let inventory = image.inventory()?;
-    // A process younger than the checkpoint was restored from it, and its time-outs began anew.
-    let ticks = Stat::of(pid, pid)?.starttime;
-    let born_ns = i64::try_from(ticks.saturating_mul(1_000_000_000 / clock_ticks())).unwrap_or(i64::MAX);
-    let taken_at = (born_ns < inventory.boottime_ns).then_some(inventory.monotonic_ns);
     let threads: Vec<ThreadV1> = image.records()?;
     let calls = threads.into_iter().filter_map(|thread| {
         let restart = thread.restart?;
+        // A process younger than the checkpoint was restored from it, and its time-outs began anew.
+        let ticks = Stat::of(thread.pid, thread.tid).ok()?.starttime;
+        let born = ticks.saturating_mul(1_000_000_000 / clock_ticks());
+        let taken_at = i64::try_from(born)
+            .is_ok_and(|born| born < inventory.boottime_ns)
+            .then_some(inventory.monotonic_ns);
         Some((thread.tid, Earlier { restart, taken_at }))
     });
     Ok(calls.collect())
@@ -265,6 +279,6 @@ fn clock_ticks() -> u64 {
 }
 
 /// A place where a test may make the capture fail.
-fn point(name: &'static str) -> CaptureResult<()> {
+pub(crate) fn point(name: &'static str) -> CaptureResult<()> {
     fault::point(name).map_err(|error| SysError::new("fault point", name, error).into())
 }

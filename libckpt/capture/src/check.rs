@@ -1,6 +1,6 @@
 //! Whether a process can be saved as it is, told without stopping it.
 use crate::error::CaptureError;
-use crate::preflight;
+use crate::{preflight, tree};
 
 /// One line of the report.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -13,7 +13,7 @@ pub struct Finding {
     pub remedy: Option<String>,
 }
 
-/// Looks at process `pid` and tells what would keep it from being saved. It runs on all the while.
+/// Looks at the job whose root is process `pid` and tells what would keep it from being saved. It runs on all the while.
 #[must_use]
 pub fn check(pid: i32) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -21,14 +21,21 @@ pub fn check(pid: i32) -> Vec<Finding> {
         return vec![Finding { ok: false, what: error.to_string(), remedy: None }];
     }
     findings.push(Finding { ok: true, what: format!("pid {pid} may be seized"), remedy: None });
-    match preflight::unsupported(pid) {
+    match preflight::unsupported_in_job(pid) {
         Ok(errors) => findings.extend(errors.into_iter().map(finding)),
         Err(error) => findings.push(finding(error)),
     }
-    findings.extend(crate::files::check(pid).into_iter().map(finding));
-    findings.extend(crate::vma::check(pid).into_iter().map(finding));
+    let members = tree::members(pid);
+    findings.extend(crate::files::check(&members).into_iter().map(finding));
+    for member in &members {
+        findings.extend(crate::vma::check(*member).into_iter().map(finding));
+    }
     if findings.iter().all(|finding| finding.ok) {
-        findings.push(Finding { ok: true, what: format!("pid {pid} can be saved as it is"), remedy: None });
+        let what = match members.len() {
+            1 => format!("pid {pid} can be saved as it is"),
+            count => format!("pid {pid} and its {} descendants can be saved as they are", count - 1),
+        };
+        findings.push(Finding { ok: true, what, remedy: None });
     }
     findings
 }

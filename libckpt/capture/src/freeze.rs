@@ -16,7 +16,6 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) struct Freeze {
     pid: i32,
     stopped: Vec<i32>,
-    since: Instant,
     /// A signal had stopped the process before.
     pub(crate) was_stopped: bool,
 }
@@ -24,7 +23,7 @@ pub(crate) struct Freeze {
 impl Freeze {
     /// Stops all threads of `pid`, those included that are born meanwhile.
     pub(crate) fn begin(pid: i32) -> CaptureResult<Self> {
-        let mut freeze = Self { pid, stopped: Vec::new(), since: Instant::now(), was_stopped: false };
+        let mut freeze = Self { pid, stopped: Vec::new(), was_stopped: false };
         let mut seized: Vec<i32> = Vec::new();
         // A thread that runs may make another; once all that are listed are stopped, nobody can.
         loop {
@@ -57,9 +56,9 @@ impl Freeze {
         tids
     }
 
-    /// Time since the first thread was asked to stop.
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.since.elapsed()
+    /// The process.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
     }
 
     /// Whether `tid` was seized: false when it has just exited.

@@ -18,5 +18,5 @@ pub(crate) fn capture_fs(pid: i32) -> CaptureResult<FsV1> {
             ));
         }
     }
-    Ok(FsV1 { id: FsId(0), cwd, root, umask: Status::of(pid, pid)?.octal("Umask")? })
+    Ok(FsV1 { id: FsId(pid.unsigned_abs()), cwd, root, umask: Status::of(pid, pid)?.octal("Umask")? })
 }

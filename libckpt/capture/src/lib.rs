@@ -23,10 +23,13 @@ mod pages;
 mod precopy;
 mod preflight;
 mod process;
+mod process_state;
+mod sharing;
 mod sighand;
 mod task;
 mod thread;
 mod timer;
+mod tree;
 mod vma;
 
 pub use capture::{After, CaptureRequest, Captured, capture};

@@ -14,8 +14,10 @@ use std::os::unix::ffi::OsStringExt;
 const PR_GET_DUMPABLE: u64 = 3;
 const PR_GET_THP_DISABLE: u64 = 42;
 
-/// The id of the one address space of a job of one process.
-pub(crate) const MM: MmId = MmId(0);
+/// The id of the address space of process `pid`, the same in all checkpoints of a chain: pages refer to it.
+pub(crate) fn id(pid: i32) -> MmId {
+    MmId(pid.unsigned_abs())
+}
 
 /// Describes the address space of a frozen process; its pages are copied by [`crate::pages::copy`]. Sees to it that the process is tracked from
 /// now on, if that is possible. `before`: its mappings shortly before the freeze. Also gives its mappings as they are.
@@ -39,7 +41,7 @@ pub(crate) fn capture_mm(
     }
     let (exe, exe_ident) = capture_exe(pid, &vmas)?;
     let mm = MmV1 {
-        id: MM,
+        id: id(pid),
         layout: capture_layout(pid, injector)?,
         auxv: proc::read(pid, "auxv")?,
         exe,

@@ -8,6 +8,7 @@ use ckpt_image::CheckpointWriter;
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::record::{BackingV1, MmV1, VmaV1};
 use ckpt_sys::RemoteAddr;
+use std::collections::HashMap;
 use std::ops::Range;
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -19,15 +20,14 @@ pub(crate) struct MemoryStats {
     pub(crate) scanned: u64,
     /// Pages that had changed.
     pub(crate) dirty: u64,
-    /// Bytes of pages saved, before compression.
-    pub(crate) bytes: u64,
-    /// Address ranges whose pages were saved before the freeze.
-    pub(crate) precopied: Vec<Range<u64>>,
+    /// Address ranges whose pages were saved before the freeze, by process.
+    pub(crate) precopied: HashMap<i32, Vec<Range<u64>>>,
 }
 
 /// Private pages of a frozen process, to be stored when it runs on.
 #[derive(Debug)]
 pub(crate) struct Copied {
+    pid: i32,
     /// Mappings that have pages of their own.
     live: Vec<Range<u64>>,
     /// Pages of those that hold nothing.
@@ -60,7 +60,7 @@ pub(crate) fn copy(process: &Process, mm: &mut MmV1, tracking: &mut Tracking) ->
         live.push(range);
     }
     let copies = PageCopies::copy(process.pid, &process.memory, &dirty)?;
-    Ok(Copied { live, absent, dirty, copies, scanned })
+    Ok(Copied { pid: process.pid, live, absent, dirty, copies, scanned })
 }
 
 /// Of which private pages a mapping has: None if of none.
@@ -144,7 +144,6 @@ fn intersection(left: &[Range<u64>], right: &[Range<u64>]) -> Vec<Range<u64>> {
 /// Stores what was copied; the job runs meanwhile.
 pub(crate) fn store(
     copied: Copied,
-    objects: &Objects,
     mm: &MmV1,
     writer: &mut CheckpointWriter,
     stats: &mut MemoryStats,
@@ -159,12 +158,31 @@ pub(crate) fn store(
     for (address, bytes) in copied.copies.runs() {
         writer.pages(space, address / PAGE, bytes)?;
     }
-    store_objects(objects, writer)?;
-    stats.scanned += copied.scanned + objects_pages(objects);
-    let mut dirty = std::mem::take(&mut stats.precopied);
+    stats.scanned += copied.scanned;
+    let mut dirty = stats.precopied.remove(&copied.pid).unwrap_or_default();
     dirty.extend(copied.dirty);
-    stats.dirty += union(dirty) + objects_pages(objects);
-    stats.bytes += writer.pages_stored() * PAGE;
+    stats.dirty += union(dirty);
+    Ok(())
+}
+
+/// Stores the contents of memory objects and unlinked files.
+pub(crate) fn store_objects(
+    objects: &Objects,
+    writer: &mut CheckpointWriter,
+    stats: &mut MemoryStats,
+) -> CaptureResult<()> {
+    let shmems = objects.shmems.iter().map(|shmem| (Space::Shmem(shmem.id), shmem.size));
+    let ghosts = objects.ghosts.iter().map(|ghost| (Space::Ghost(ghost.id), ghost.size));
+    for (space, size) in shmems.chain(ghosts) {
+        let pages = size.div_ceil(PAGE);
+        writer.live(space, 0, pages)?;
+        writer.absent(space, 0, pages)?;
+    }
+    for copied in &objects.copied {
+        writer.pages(copied.space, copied.first_page, &copied.bytes)?;
+    }
+    stats.scanned += objects_pages(objects);
+    stats.dirty += objects_pages(objects);
     Ok(())
 }
 
@@ -184,21 +202,6 @@ fn union(mut ranges: Vec<Range<u64>>) -> u64 {
 
 fn objects_pages(objects: &Objects) -> u64 {
     objects.copied.iter().map(|copied| u64::try_from(copied.bytes.len() / PAGE_SIZE).unwrap_or(0)).sum()
-}
-
-/// Contents of memory objects and unlinked files.
-fn store_objects(objects: &Objects, writer: &mut CheckpointWriter) -> CaptureResult<()> {
-    let shmems = objects.shmems.iter().map(|shmem| (Space::Shmem(shmem.id), shmem.size));
-    let ghosts = objects.ghosts.iter().map(|ghost| (Space::Ghost(ghost.id), ghost.size));
-    for (space, size) in shmems.chain(ghosts) {
-        let pages = size.div_ceil(PAGE);
-        writer.live(space, 0, pages)?;
-        writer.absent(space, 0, pages)?;
-    }
-    for copied in &objects.copied {
-        writer.pages(copied.space, copied.first_page, &copied.bytes)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

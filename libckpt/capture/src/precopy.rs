@@ -1,7 +1,7 @@
 //! Pre-copy: when much is dirty, most of it is saved while the job runs, so that the pause is short and copies need little memory.
 use crate::error::CaptureResult;
 use crate::freeze::Freeze;
-use crate::mm::MM;
+use crate::mm;
 use crate::pages::MemoryStats;
 use ckpt_dirty::{Kind, Tracker, Tracking};
 use ckpt_image::page::{PAGE_SIZE, Space};
@@ -26,8 +26,8 @@ pub(crate) fn precopy(
     pid: i32,
     tracking: &mut Tracking,
     writer: &mut CheckpointWriter,
-) -> CaptureResult<MemoryStats> {
-    let mut stats = MemoryStats::default();
+    stats: &mut MemoryStats,
+) -> CaptureResult<()> {
     let tracker = tracking.tracker(pid);
     tracker.begin()?;
     if writer.kind() == CheckpointKind::Full {
@@ -36,23 +36,23 @@ pub(crate) fn precopy(
     }
     let mut left = dirty_pages(tracker, pid)?;
     if left <= ENOUGH {
-        return Ok(stats);
+        return Ok(());
     }
     if !tracker.is_attached() {
         attach(pid, tracker)?;
     }
     if !tracker.is_attached() {
-        return Ok(stats);
+        return Ok(());
     }
     for _ in 0..ROUNDS {
-        round(pid, tracker, writer, &mut stats)?;
+        round(pid, tracker, writer, stats)?;
         let now = dirty_pages(tracker, pid)?;
         if now <= ENOUGH || now > left / 2 {
             break;
         }
         left = now;
     }
-    Ok(stats)
+    Ok(())
 }
 
 /// Stops the process for a moment, to have it make the userfaultfd.
@@ -107,8 +107,8 @@ fn round(
                 let end = dirty.end.min(start + PIECE);
                 let bytes = &mut buffer[..usize::try_from(end - start).unwrap_or(0)];
                 if memory.read(RemoteAddr::new(start), bytes).is_ok() {
-                    writer.pages(Space::Private(MM), start / PAGE, bytes)?;
-                    stats.precopied.push(start..end);
+                    writer.pages(Space::Private(mm::id(pid)), start / PAGE, bytes)?;
+                    stats.precopied.entry(pid).or_default().push(start..end);
                 } else {
                     // Unmapped meanwhile, or in part: the freeze will tell.
                     tracker.doubt(start..end);

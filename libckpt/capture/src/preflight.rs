@@ -1,5 +1,7 @@
 //! What can be told of a process before it is stopped.
+use crate::capture::if_alive;
 use crate::error::{CaptureError, CaptureResult};
+use crate::tree;
 use ckpt_sys::proc::{self, stat::Stat, status::Status, threads};
 
 const NAMESPACES: [&str; 6] = ["pid", "mnt", "net", "user", "ipc", "uts"];
@@ -54,18 +56,19 @@ fn check_tracer(pid: i32) -> CaptureResult<()> {
     Ok(())
 }
 
-/// Everything about the process as a whole that this version cannot save.
-pub(crate) fn unsupported(pid: i32) -> CaptureResult<Vec<CaptureError>> {
+/// Everything about the processes of a job as such that this version cannot save.
+pub(crate) fn unsupported_in_job(root: i32) -> CaptureResult<Vec<CaptureError>> {
     let mut found = Vec::new();
-    for child in threads::children(pid)? {
-        let name = proc::read_text(child, "comm").unwrap_or_default();
-        found.push(CaptureError::unsupported(
-            pid,
-            format!("child process {child} ({})", name.trim()),
-            "process trees cannot be saved yet",
-            "Save when it has ended, or save the child alone",
-        ));
+    for pid in tree::members(root) {
+        let looked = if pid == root { Ok(()) } else { check_process(pid) };
+        found.extend(if_alive(root, pid, looked.and_then(|()| unsupported(pid)))?.unwrap_or_default());
     }
+    Ok(found)
+}
+
+/// Everything about the process as a whole that this version cannot save.
+fn unsupported(pid: i32) -> CaptureResult<Vec<CaptureError>> {
+    let mut found = Vec::new();
     for name in NAMESPACES {
         let link = format!("ns/{name}");
         // Our own namespaces by our own link: pids of /proc are those of the namespace that it was mounted in.

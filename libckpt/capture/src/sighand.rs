@@ -22,7 +22,7 @@ pub(crate) fn capture_sighand(injector: &mut Injector<'_>) -> CaptureResult<Sigh
         let word = |index: usize| u64::from_ne_bytes(bytes.as_chunks::<8>().0[index]);
         actions.push(SigActionV1 { handler: word(0), flags: word(1), restorer: word(2), mask: word(3) });
     }
-    Ok(SighandV1 { id: SighandId(0), actions })
+    Ok(SighandV1 { id: SighandId(injector.pid().unsigned_abs()), actions })
 }
 
 /// Signals that wait for stopped thread `tid` or its process.

@@ -12,7 +12,7 @@ const PR_GET_CHILD_SUBREAPER: u64 = 37;
 const ARCH_GET_XCOMP_PERM: u64 = 0x1022;
 const MEMBARRIER_GET_REGISTRATIONS: u64 = 1 << 9;
 
-/// The record of the process whose leader `injector` holds.
+/// The record of the process whose leader `injector` holds. Its parent, and what it shares with other processes, are the caller's to fill in.
 pub(crate) fn capture_task(
     injector: &mut Injector<'_>,
     tids: Vec<i32>,

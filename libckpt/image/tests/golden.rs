@@ -45,6 +45,7 @@ fn check(image: &Image) {
         "fd_table": read_kind::<FdTableV1>(image),
         "open_file": read_kind::<OpenFileV1>(image),
         "ghost": read_kind::<GhostV1>(image),
+        "dead_task": read_kind::<DeadTaskV1>(image),
     });
     for (kind, records) in expected().as_object().unwrap() {
         assert_eq!(found[kind], *records, "{kind}");
@@ -101,6 +102,7 @@ fn write() {
     write_kind::<FdTableV1>(&mut w, &records["fd_table"]);
     write_kind::<OpenFileV1>(&mut w, &records["open_file"]);
     write_kind::<GhostV1>(&mut w, &records["ghost"]);
+    write_kind::<DeadTaskV1>(&mut w, &records["dead_task"]);
     w.live(MM, 0, 80).unwrap();
     w.live(SHM, 1, 1).unwrap();
     w.live(GHOST, 0, 2).unwrap();

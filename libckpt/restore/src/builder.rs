@@ -1,5 +1,4 @@
 //! The process under construction, as the files of this crate see it.
-use crate::content::Contents;
 use crate::error::{RestoreError, RestoreResult};
 use ckpt_sys::RemoteAddr;
 use ckpt_sys::inject::Injector;
@@ -9,14 +8,12 @@ use ckpt_sys::inject::Injector;
 pub(crate) struct Builder<'m> {
     /// Runs them in one of its threads.
     pub(crate) remote: Injector<'m>,
-    /// Memory objects and unlinked files that descriptors and mappings refer to.
-    pub(crate) contents: Contents,
 }
 
 impl<'m> Builder<'m> {
     /// A builder whose calls run through `remote`.
     pub(crate) fn new(remote: Injector<'m>) -> Self {
-        Self { remote, contents: Contents::default() }
+        Self { remote }
     }
 
     /// Runs system call `nr`; `call` and `object` name it in the error.

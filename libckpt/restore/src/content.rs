@@ -1,14 +1,15 @@
 //! Memory objects and unlinked files: made and filled by us, once each, and opened by the process under construction through our descriptors.
-use crate::builder::Builder;
 use crate::error::{RestoreError, RestoreResult};
 use ckpt_image::Image;
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::record::{GhostId, GhostV1, ShmemId, ShmemV1};
 use ckpt_sys::SysError;
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
 use std::fs::{File, OpenOptions, Permissions};
+use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
@@ -27,32 +28,32 @@ pub(crate) struct Contents {
     late_seals: Vec<(ShmemId, u32)>,
 }
 
-impl Builder<'_> {
-    /// The path by which the process opens memory object `id`, which is made and filled the first time.
+impl Contents {
+    /// The path by which a process opens memory object `id`, which is made and filled the first time.
     pub(crate) fn shmem_link(&mut self, image: &Image, id: ShmemId) -> RestoreResult<Vec<u8>> {
-        if let Some(file) = self.contents.shmems.get(&id) {
+        if let Some(file) = self.shmems.get(&id) {
             return Ok(link(file));
         }
         let shmem = record(image, |shmem: &ShmemV1| shmem.id == id, "memory object")?;
         let file = match &shmem.memfd_name {
             Some(name) => make_memfd(name)?,
-            None => self.make_anonymous(shmem.size)?,
+            None => make_anonymous(shmem.size)?,
         };
         fill(image, &file, Space::Shmem(id), shmem.size)?;
         if shmem.memfd_name.is_some() {
             set_owner(&file, shmem.owner, shmem.mode)?;
             let late = shmem.seals & (F_SEAL_SEAL | F_SEAL_FUTURE_WRITE);
             add_seals(&file, shmem.seals & !late)?;
-            self.contents.late_seals.push((id, late));
+            self.late_seals.push((id, late));
         }
         let path = link(&file);
-        self.contents.shmems.insert(id, file);
+        self.shmems.insert(id, file);
         Ok(path)
     }
 
-    /// The path by which the process opens the unlinked file `id`, which is made and filled the first time.
+    /// The path by which a process opens the unlinked file `id`, which is made and filled the first time.
     pub(crate) fn ghost_link(&mut self, image: &Image, id: GhostId) -> RestoreResult<Vec<u8>> {
-        if let Some(file) = self.contents.ghosts.get(&id) {
+        if let Some(file) = self.ghosts.get(&id) {
             return Ok(link(file));
         }
         let ghost = record(image, |ghost: &GhostV1| ghost.id == id, "unlinked file")?;
@@ -63,35 +64,37 @@ impl Builder<'_> {
         let own = own_fd(&file);
         let file = File::open(&own).map_err(|error| SysError::new("open", own, error))?;
         let path = link(&file);
-        self.contents.ghosts.insert(id, file);
+        self.ghosts.insert(id, file);
         Ok(path)
     }
 
     /// Adds the seals that had to wait for mappings and descriptors: to be called when all of them are there.
     pub(crate) fn finish_seals(&mut self) -> RestoreResult<()> {
-        for (id, seals) in std::mem::take(&mut self.contents.late_seals) {
-            add_seals(&self.contents.shmems[&id], seals)?;
+        for (id, seals) in std::mem::take(&mut self.late_seals) {
+            add_seals(&self.shmems[&id], seals)?;
         }
         Ok(())
     }
+}
 
-    /// Shared anonymous memory: only mmap(2) makes it, and only the process itself can.
-    fn make_anonymous(&mut self, size: u64) -> RestoreResult<File> {
-        let pid = self.remote.pid();
-        let len = size.next_multiple_of(PAGE);
-        let prot = (libc::PROT_READ | libc::PROT_WRITE).unsigned_abs();
-        let flags = (libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE).unsigned_abs();
-        let args = [0, len, u64::from(prot), u64::from(flags), u64::MAX, 0];
-        let at = self.call("mmap", &"shared anonymous memory", libc::SYS_mmap, &args)?;
-        let path = format!("/proc/{pid}/map_files/{at:x}-{:x}", at + len);
-        let file = OpenOptions::new().read(true).write(true).open(&path);
-        self.call("munmap", &"shared anonymous memory", libc::SYS_munmap, &[at, len])?;
-        match file {
-            Ok(file) => Ok(file),
-            // Without CAP_CHECKPOINT_RESTORE it becomes a memfd: the program cannot tell.
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => make_memfd(b"shared"),
-            Err(error) => Err(SysError::new("open", path, error).into()),
-        }
+/// Shared anonymous memory: only mmap(2) makes it.
+fn make_anonymous(size: u64) -> RestoreResult<File> {
+    let failed = |errno| SysError::new("mmap", "shared anonymous memory", errno);
+    let len = usize::try_from(size.next_multiple_of(PAGE).max(PAGE)).unwrap_or(usize::MAX);
+    let (prot, flags) = (ProtFlags::PROT_READ, MapFlags::MAP_SHARED | MapFlags::MAP_NORESERVE);
+    let length = NonZeroUsize::new(len).unwrap_or(NonZeroUsize::MIN);
+    // SAFETY: a new mapping, at a place of the kernel's choice.
+    let map = unsafe { mmap_anonymous(None, length, prot, flags) }.map_err(failed)?;
+    let start = map.addr().get();
+    let path = format!("/proc/self/map_files/{start:x}-{:x}", start + len);
+    let file = OpenOptions::new().read(true).write(true).open(&path);
+    // SAFETY: it was made just now, and nobody else knows of it.
+    unsafe { munmap(map, len) }.map_err(failed)?;
+    match file {
+        Ok(file) => Ok(file),
+        // Without CAP_CHECKPOINT_RESTORE it becomes a memfd: the program cannot tell.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => make_memfd(b"shared"),
+        Err(error) => Err(SysError::new("open", path, error).into()),
     }
 }
 

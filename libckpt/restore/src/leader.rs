@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use std::time::{Duration, Instant};
 
 /// How long to wait for a pid whose process has ended but is not waited for yet.
-pub(crate) const PID_LIMIT: Duration = Duration::from_secs(20);
+const PID_LIMIT: Duration = Duration::from_secs(20);
 /// Lowest and highest address for the scratch area: above what mmap_min_addr forbids, below the end of user space.
 const LOWEST: u64 = 0x1_0000;
 const HIGHEST: u64 = 0x7fff_ffff_f000;
@@ -25,18 +25,13 @@ pub(crate) struct Leader {
 }
 
 impl Leader {
-    /// Makes the process with id `pid`; waits for a dead process that still holds it.
+    /// Makes the process with id `pid` as our child; waits for a dead process that still holds it.
     pub(crate) fn spawn(pid: i32) -> RestoreResult<Self> {
-        let begin = Instant::now();
+        let mut patience = Patience::new();
         loop {
             match spawn::waiting_child(pid) {
                 Ok(_) => break,
-                Err(error) if error.errno() == Some(Errno::EEXIST) => {
-                    if !is_dead(pid) || begin.elapsed() > PID_LIMIT {
-                        return Err(taken(pid));
-                    }
-                    std::thread::sleep(Duration::from_millis(10));
-                }
+                Err(error) if error.errno() == Some(Errno::EEXIST) => patience.wait_for(pid)?,
                 Err(error) if error.errno() == Some(Errno::EPERM) => {
                     return Err(RestoreError::Machine {
                         reason: format!("a process with pid {pid} cannot be made without privilege"),
@@ -55,9 +50,14 @@ impl Leader {
         }
     }
 
-    /// Its pid.
-    pub(crate) fn pid(&self) -> i32 {
-        self.pid
+    /// Holds a process that is traced and stopped already.
+    pub(crate) fn of(pid: i32) -> Self {
+        Self { pid, threads: Vec::new(), kept: false }
+    }
+
+    /// It has ended, and was waited for.
+    pub(crate) fn forget(self) {
+        self.keep();
     }
 
     /// It has this thread, too, traced by us.
@@ -76,7 +76,7 @@ impl Drop for Leader {
         if self.kept {
             return;
         }
-        // SAFETY: no pointers; it is our child and not waited for, so the pid is its.
+        // SAFETY: no pointers; we trace it and have not waited for its end, so the pid is its.
         unsafe { libc::kill(self.pid, libc::SIGKILL) };
         // The leader's end is told last, and only to a tracer that has waited for the others.
         for &tid in self.threads.iter().chain([&self.pid]) {
@@ -89,8 +89,28 @@ impl Drop for Leader {
     }
 }
 
+/// How long a pid is waited for that a dead process still has.
+#[derive(Debug)]
+pub(crate) struct Patience(Instant);
+
+impl Patience {
+    /// Begins now.
+    pub(crate) fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Waits a little for `pid`, which is taken; an error if it is a living process's, or for too long.
+    pub(crate) fn wait_for(&mut self, pid: i32) -> RestoreResult<()> {
+        if !is_dead(pid) || self.0.elapsed() > PID_LIMIT {
+            return Err(taken(pid));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        Ok(())
+    }
+}
+
 /// Whether nothing but the remains of a process or thread has this id, if anything.
-pub(crate) fn is_dead(pid: i32) -> bool {
+fn is_dead(pid: i32) -> bool {
     Stat::of(pid, pid).map_or(true, |stat| matches!(stat.state, 'Z' | 'X'))
 }
 
@@ -113,11 +133,11 @@ fn taken(pid: i32) -> RestoreError {
     }
 }
 
-/// Where the scratch area fits: free in the process as it is and as it will be.
-pub(crate) fn scratch_place(pid: i32, mm: &MmV1) -> RestoreResult<RemoteAddr> {
+/// Where the scratch area fits: free in the process as it is, and in all that will be.
+fn scratch_place(pid: i32, mms: &[MmV1]) -> RestoreResult<RemoteAddr> {
     let mut taken: Vec<(u64, u64)> =
         maps::maps(pid)?.iter().map(|mapping| (mapping.start, mapping.end)).collect();
-    taken.extend(mm.vmas.iter().map(|vma| (vma.start, vma.end)));
+    taken.extend(mms.iter().flat_map(|mm| &mm.vmas).map(|vma| (vma.start, vma.end)));
     // The heap and the stack grow into the space next to them.
     taken.sort_unstable();
     let margin = 1 << 20;
@@ -134,27 +154,25 @@ pub(crate) fn scratch_place(pid: i32, mm: &MmV1) -> RestoreResult<RemoteAddr> {
     Ok(RemoteAddr::new(free_from + margin))
 }
 
-/// Takes hold of the process and rids its leader of what the kernel keeps for the thread that it is a copy of.
+/// Takes hold of a process that is a copy of this one, and rids its leader of what the kernel keeps for the thread that it is a copy of.
 pub(crate) fn take_hold<'m>(
-    leader: &Leader,
+    pid: i32,
     memory: &'m ProcessMemory,
-    mm: &MmV1,
-    task: &TaskV1,
+    mms: &[MmV1],
 ) -> RestoreResult<Injector<'m>> {
     const RSEQ_UNREGISTER: u64 = 1;
-    let pid = leader.pid();
     let rseq = ptrace::rseq(pid)?;
-    let mut injector = Injector::new_at(pid, pid, memory, scratch_place(pid, mm)?)?;
+    let mut injector = Injector::new_at(pid, pid, memory, scratch_place(pid, mms)?)?;
     injector.dies_with_us();
-    let remote = |call, errno| RestoreError::Remote { pid, call, object: format!("pid {pid}"), errno };
     if let Some(rseq) = rseq {
         let args = [rseq.address, u64::from(rseq.size), RSEQ_UNREGISTER, u64::from(rseq.signature)];
-        injector.syscall(libc::SYS_rseq, &args)?.map_err(|errno| remote("rseq", errno))?;
-    }
-    if task.sid == pid {
-        injector.syscall(libc::SYS_setsid, &[])?.map_err(|errno| remote("setsid", errno))?;
-    } else if task.pgid == pid {
-        injector.syscall(libc::SYS_setpgid, &[0, 0])?.map_err(|errno| remote("setpgid", errno))?;
+        let outcome = injector.syscall(libc::SYS_rseq, &args)?;
+        outcome.map_err(|errno| RestoreError::Remote {
+            pid,
+            call: "rseq",
+            object: format!("pid {pid}"),
+            errno,
+        })?;
     }
     Ok(injector)
 }

@@ -5,10 +5,13 @@
 //!
 //! Architecture invariants: capture and restore never know each other; until the last step a failure leaves nothing behind: the half-made
 //! process dies with its tracer.
+mod birth;
 mod builder;
 mod content;
 mod creds;
+mod dead;
 pub mod error;
+mod family;
 mod files;
 mod fs;
 mod leader;
@@ -16,6 +19,7 @@ mod machine;
 mod mapped_file;
 mod mm;
 mod pages;
+mod records;
 mod restore;
 mod sighand;
 mod task;

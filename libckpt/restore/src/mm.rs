@@ -1,9 +1,10 @@
 //! An address space: emptied, mapped, filled, and made known to the kernel as the program's own.
 use crate::builder::Builder;
+use crate::content::Contents;
 use crate::error::{RestoreError, RestoreResult};
 use crate::vma::{self, LastOpened};
 use crate::{pages, vdso};
-use ckpt_dirty::{Kind, Tracker, Tracking};
+use ckpt_dirty::{Kind, Tracker};
 use ckpt_image::Image;
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::record::{BackingV1, GhostId, MmV1};
@@ -17,10 +18,17 @@ const PR_SET_MM: u64 = 35;
 const PR_SET_MM_MAP: u64 = 14;
 const PR_SET_THP_DISABLE: u64 = 41;
 
-/// Gives the process the address space of the image, in place of what it inherited from us.
-pub(crate) fn restore_mm(builder: &mut Builder<'_>, image: &Image, mm: &MmV1) -> RestoreResult<()> {
+/// Gives the process the address space of the image, in place of what it inherited.
+pub(crate) fn restore_mm(
+    builder: &mut Builder<'_>,
+    contents: &mut Contents,
+    image: &Image,
+    mm: &MmV1,
+) -> RestoreResult<()> {
     unmap_own(builder)?;
     vdso::move_to_image(builder, image, mm)?;
+    // The kernel does not let go of a program file that is mapped, and the one that was inherited may be mapped here, too.
+    restore_layout(builder, contents, image, mm)?;
     let thp = u64::from(mm.thp_disable);
     builder.call(
         "prctl(PR_SET_THP_DISABLE)",
@@ -30,13 +38,16 @@ pub(crate) fn restore_mm(builder: &mut Builder<'_>, image: &Image, mm: &MmV1) ->
     )?;
     let mut last = LastOpened::default();
     for vma in &mm.vmas {
-        vma::map(builder, image, vma, &mut last)?;
+        vma::map(builder, contents, image, vma, &mut last)?;
     }
     last.close(builder)?;
     pages::fill(builder.remote.pid(), builder.remote.memory(), image, mm)?;
     mm.vmas.iter().try_for_each(|vma| vma::advise_late(builder, vma))?;
-    mm.vmas.iter().try_for_each(|vma| vma::finish(builder, vma))?;
-    restore_layout(builder, image, mm)?;
+    mm.vmas.iter().try_for_each(|vma| vma::finish(builder, vma))
+}
+
+/// Makes what mseal(2) had made unchangeable so again: when all children are born that have their own use for these addresses.
+pub(crate) fn seal(builder: &mut Builder<'_>, mm: &MmV1) -> RestoreResult<()> {
     mm.vmas.iter().try_for_each(|vma| vma::seal(builder, vma))
 }
 
@@ -58,9 +69,14 @@ fn unmap_own(builder: &mut Builder<'_>) -> RestoreResult<()> {
 }
 
 /// Where code, data, heap, stack, arguments and environment are, the auxiliary vector, and what /proc/PID/exe names: prctl(PR_SET_MM_MAP).
-fn restore_layout(builder: &mut Builder<'_>, image: &Image, mm: &MmV1) -> RestoreResult<()> {
+fn restore_layout(
+    builder: &mut Builder<'_>,
+    contents: &mut Contents,
+    image: &Image,
+    mm: &MmV1,
+) -> RestoreResult<()> {
     let path = match deleted_exe(mm) {
-        Some(ghost) => builder.ghost_link(image, ghost)?,
+        Some(ghost) => contents.ghost_link(image, ghost)?,
         None => mm.exe.clone(),
     };
     let exe = vma::open(builder, &path, false)?;
@@ -112,13 +128,9 @@ pub(crate) fn restore_dumpable(builder: &mut Builder<'_>, mm: &MmV1) -> RestoreR
 }
 
 /// Tracks writes from now on, against the image that memory was filled from. None: this machine cannot, and the next checkpoint takes all pages.
-pub(crate) fn start_tracking(builder: &mut Builder<'_>, image: &Image, mm: &MmV1) -> Option<Tracking> {
+pub(crate) fn start_tracking(builder: &mut Builder<'_>, image: &Image, mm: &MmV1) -> Option<Tracker> {
     match track(builder, image, mm) {
-        Ok(tracker) => {
-            let mut tracking = Tracking::default();
-            tracking.insert(tracker);
-            Some(tracking)
-        }
+        Ok(tracker) => Some(tracker),
         Err(error) => {
             tracing::warn!(%error, "writes are not tracked: the next checkpoint takes all pages");
             None

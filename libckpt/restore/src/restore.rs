@@ -1,13 +1,17 @@
-//! The way of a restore: from an empty process to a running job.
+//! The way of a restore: from nothing to a running job.
+use crate::birth::{self, Births, Family, Member};
 use crate::builder::Builder;
+use crate::content::Contents;
 use crate::error::{RestoreError, RestoreResult};
 use crate::leader::{self, Leader};
-use crate::{files, fs, machine, mm, sighand, task, thread, timer};
+use crate::records::Records;
+use crate::{dead, family, files, fs, machine, mm, sighand, task, thread, timer};
 use ckpt_dirty::Tracking;
 use ckpt_image::Image;
-use ckpt_image::record::{FdTableV1, FsV1, MmV1, Record, SighandV1, TaskV1, ThreadV1};
-use ckpt_sys::inject::Injector;
+use ckpt_image::record::TaskV1;
+use ckpt_sys::inject::{Injector, Scratch};
 use ckpt_sys::memory::ProcessMemory;
+use std::collections::HashMap;
 use std::os::fd::RawFd;
 
 /// What to restore, and how.
@@ -30,56 +34,122 @@ pub struct Restored {
     pub tracking: Option<Tracking>,
 }
 
-/// Brings a checkpoint back. The job's root task becomes a child of this process; its threads run when this returns.
+/// Brings a checkpoint back. The job's root task becomes a child of this process; all of its processes run when this returns.
 ///
 /// # Errors
 /// Whatever the image needs and this machine lacks; then nothing of the job runs.
 pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     let image = request.image;
     machine::check(image)?;
-    let task: TaskV1 = the_only(image)?;
-    let mm: MmV1 = the_only(image)?;
-    let table: FdTableV1 = the_only(image)?;
-    let fs: FsV1 = the_only(image)?;
-    let sighand: SighandV1 = the_only(image)?;
-    let threads: Vec<ThreadV1> = image.records()?;
+    let records = Records::read(image)?;
+    let steps = family::plan(&records.beings()).map_err(|what| RestoreError::Inconsistent { what })?;
+    let slots = birth::slots(&steps);
+    let mut contents = Contents::default();
+    let births = Births { records: &records, image, contents: &mut contents, slots: &slots };
+    let mut family = births.carry_out(&steps)?;
+    dead::bury(&mut family, &records.dead)?;
 
-    let mut leader = Leader::spawn(task.pid)?;
-    let memory = ProcessMemory::open(task.pid)?;
-    let remote = leader::take_hold(&leader, &memory, &mm, &task)?;
-    let mut builder = Builder::new(remote);
+    restore_files(request, &records, &mut contents, &mut family)?;
+    contents.finish_seals()?;
+    let mut tracking = Tracking::default();
+    let mut scratches = HashMap::new();
+    let mut leaders = Vec::with_capacity(records.tasks.len());
+    for task in &records.tasks {
+        let Member { mut leader, mut builder } = taken(&mut family, task.pid)?;
+        restore_shared(&mut builder, &records, task, &mut leader, image)?;
+        let (mm, own) = records.mm(task)?;
+        if request.track && own {
+            mm::start_tracking(&mut builder, image, mm)
+                .into_iter()
+                .for_each(|tracker| tracking.insert(tracker));
+        }
+        let memory = builder.remote.memory();
+        scratches.insert(task.pid, (builder.remote.finish_keeping_scratch()?, memory));
+        leaders.push(leader);
+    }
+    // Children first: the first process that has an address space comes last, and takes the scratch area away.
+    for task in records.tasks.iter().rev() {
+        let (scratch, memory) = scratches[&task.pid];
+        restore_threads(&records, task, scratch, memory)?;
+    }
+    for task in records.tasks.iter().rev() {
+        leader::let_go(task)?;
+    }
+    leaders.into_iter().for_each(Leader::keep);
+    Ok(Restored { root_pid: records.tasks[0].pid, tracking: (!tracking.is_empty()).then_some(tracking) })
+}
 
-    files::prepare(&mut builder, &table)?;
-    mm::restore_mm(&mut builder, image, &mm)?;
-    files::restore_files(&mut builder, image, &table, request.stdio)?;
-    builder.finish_seals()?;
-    fs::restore_fs(&mut builder, &fs)?;
-    task::restore_features(&mut builder, &task)?;
-    sighand::restore_sighand(&mut builder, &sighand)?;
-    for thread in threads.iter().filter(|thread| thread.tid != task.pid) {
-        thread::spawn_thread(&mut builder, thread.tid)?;
+fn taken<'m>(family: &mut Family<'m>, pid: i32) -> RestoreResult<Member<'m>> {
+    let missing = || RestoreError::Inconsistent { what: format!("process {pid} was not made") };
+    family.remove(&pid).ok_or_else(missing)
+}
+
+fn restore_files(
+    request: &RestoreRequest<'_>,
+    records: &Records,
+    contents: &mut Contents,
+    family: &mut Family<'_>,
+) -> RestoreResult<()> {
+    let mut holders = Vec::new();
+    let mut builders: HashMap<i32, _> =
+        family.iter_mut().map(|(pid, member)| (*pid, &mut member.builder)).collect();
+    for task in &records.tasks {
+        if let (Some(table), Some(builder)) = (records.own_table(task)?, builders.remove(&task.pid)) {
+            holders.push((builder, table));
+        }
+    }
+    files::restore_files(holders, contents, request.image, request.stdio)
+}
+
+/// All that the threads of a process share but memory and descriptors; and the threads themselves, without their state.
+fn restore_shared(
+    builder: &mut Builder<'_>,
+    records: &Records,
+    task: &TaskV1,
+    leader: &mut Leader,
+    image: &Image,
+) -> RestoreResult<()> {
+    if let Some(fs) = records.own_fs(task)? {
+        fs::restore_fs(builder, fs)?;
+    }
+    let (mm, own) = records.mm(task)?;
+    if own {
+        mm::seal(builder, mm)?;
+    }
+    task::restore_features(builder, task)?;
+    if let Some(sighand) = records.own_sighand(task)? {
+        sighand::restore_sighand(builder, sighand)?;
+    }
+    for thread in records.threads(task.pid).iter().filter(|thread| thread.tid != task.pid) {
+        thread::spawn_thread(builder, thread.tid)?;
         leader.add_thread(thread.tid);
     }
-    files::restore_owners(&mut builder, image, &table)?;
-    task::restore_task(&mut builder, &task)?;
-    timer::restore_posix_timers(&mut builder, &task.posix_timers)?;
-    task::restore_rlimits(&mut builder, &task)?;
-    let tracking = if request.track { mm::start_tracking(&mut builder, image, &mm) } else { None };
-    let scratch = builder.remote.finish_keeping_scratch()?;
+    if let Some(table) = records.own_table(task)? {
+        files::restore_owners(builder, image, table)?;
+    }
+    task::restore_task(builder, task)?;
+    timer::restore_posix_timers(builder, &task.posix_timers)?;
+    task::restore_rlimits(builder, task)
+}
 
-    // One thread at a time: the scratch area has one recovery frame. The leader comes last and takes the area away.
-    let (leaders, others): (Vec<_>, Vec<_>) = threads.iter().partition(|thread| thread.tid == task.pid);
-    for thread in others.into_iter().chain(leaders) {
-        let remote = Injector::on_scratch(task.pid, thread.tid, &memory, scratch)?;
-        let mut builder = Builder::new(remote);
+/// One thread at a time: the scratch area has one recovery frame. The leader comes last.
+fn restore_threads(
+    records: &Records,
+    task: &TaskV1,
+    scratch: Scratch,
+    memory: &ProcessMemory,
+) -> RestoreResult<()> {
+    let (mm, own_mm) = records.mm(task)?;
+    for thread in records.threads(task.pid).into_iter().rev() {
+        let mut builder = Builder::new(Injector::on_scratch(task.pid, thread.tid, memory, scratch)?);
         builder.remote.dies_with_us();
         if thread.tid == task.pid {
             sighand::restore_pending(&mut builder, &task.pending, true)?;
             timer::restore_itimers(&mut builder, &task.itimers)?;
         }
         thread::restore_thread(&mut builder, thread)?;
-        if thread.tid == task.pid {
-            mm::restore_dumpable(&mut builder, &mm)?;
+        if thread.tid == task.pid && own_mm {
+            mm::restore_dumpable(&mut builder, mm)?;
             builder.remote.own_scratch();
         }
         if let Some(restart) = &thread.restart {
@@ -87,18 +157,5 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
         }
         builder.remote.finish()?;
     }
-    leader::let_go(&task)?;
-    leader.keep();
-    Ok(Restored { root_pid: task.pid, tracking })
-}
-
-/// The one record of a kind: images of several processes come with a later version.
-fn the_only<T: Record>(image: &Image) -> RestoreResult<T> {
-    let mut records: Vec<T> = image.records()?;
-    match (records.pop(), records.len()) {
-        (Some(record), 0) => Ok(record),
-        (_, more) => Err(RestoreError::Inconsistent {
-            what: format!("{} records of kind {} where there must be one", more, T::KIND),
-        }),
-    }
+    Ok(())
 }

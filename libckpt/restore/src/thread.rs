@@ -2,7 +2,7 @@
 use crate::builder::Builder;
 use crate::creds::restore_creds;
 use crate::error::{RestoreError, RestoreResult};
-use crate::leader::{PID_LIMIT, is_dead, write_proc};
+use crate::leader::{Patience, write_proc};
 use crate::sighand::restore_pending;
 use ckpt_image::record::{RegistersV1, RestartV1, ThreadV1};
 use ckpt_sys::arch::{self, Gpr};
@@ -10,7 +10,6 @@ use ckpt_sys::ptrace::{self, Stop};
 use ckpt_sys::sched::{self, SchedAttr};
 use ckpt_sys::spawn::{CLONE_ARGS_SIZE, CloneArgs};
 use nix::errno::Errno;
-use std::time::{Duration, Instant};
 
 const PR_SET_PDEATHSIG: u64 = 1;
 const PR_SET_NAME: u64 = 15;
@@ -28,7 +27,7 @@ const ALTSTACK_DISABLED: u32 = 2;
 /// Makes thread `tid` in the process; it comes up traced and stopped.
 pub(crate) fn spawn_thread(builder: &mut Builder<'_>, tid: i32) -> RestoreResult<()> {
     let pid = builder.remote.pid();
-    let begin = Instant::now();
+    let mut patience = Patience::new();
     loop {
         let set_tid = builder.place(&tid.to_ne_bytes())?.get();
         let args = CloneArgs { flags: CLONE_FLAGS, set_tid, set_tid_size: 1, ..CloneArgs::default() };
@@ -36,18 +35,7 @@ pub(crate) fn spawn_thread(builder: &mut Builder<'_>, tid: i32) -> RestoreResult
         match builder.remote.syscall(libc::SYS_clone3, &[at, CLONE_ARGS_SIZE])? {
             Ok(_) => break,
             // The kernel gives a dead thread's id back a moment after its process could be waited for.
-            Err(Errno::EEXIST) if is_dead(tid) && begin.elapsed() < PID_LIMIT => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            Err(Errno::EEXIST) => {
-                return Err(RestoreError::PidTaken {
-                    pid: tid,
-                    holder: format!("another process or thread (it is to be a thread of pid {pid})"),
-                    remedy:
-                        "end that, or restore within a new PID namespace (unshare --pid --fork --mount-proc)"
-                            .into(),
-                });
-            }
+            Err(Errno::EEXIST) => patience.wait_for(tid)?,
             Err(errno) => {
                 return Err(RestoreError::Remote {
                     pid,

@@ -1,5 +1,6 @@
 //! Mappings: each at its address, with what it maps and how.
 use crate::builder::Builder;
+use crate::content::Contents;
 use crate::error::RestoreResult;
 use crate::mapped_file;
 use ckpt_image::Image;
@@ -65,6 +66,7 @@ pub(crate) fn open(builder: &mut Builder<'_>, path: &[u8], writable: bool) -> Re
 /// Maps one mapping, empty. Private memory may have its final protection at once: it is filled through it.
 pub(crate) fn map(
     builder: &mut Builder<'_>,
+    contents: &mut Contents,
     image: &Image,
     vma: &VmaV1,
     last: &mut LastOpened,
@@ -78,16 +80,16 @@ pub(crate) fn map(
             (kind | libc::MAP_ANONYMOUS, u64::MAX, 0)
         }
         BackingV1::Shmem { shmem, offset } => {
-            let link = builder.shmem_link(image, *shmem)?;
+            let link = contents.shmem_link(image, *shmem)?;
             (libc::MAP_SHARED, last.open(builder, &link, may_write)?, *offset)
         }
         BackingV1::ShmemPrivate { shmem, offset } => {
-            let link = builder.shmem_link(image, *shmem)?;
+            let link = contents.shmem_link(image, *shmem)?;
             (libc::MAP_PRIVATE, last.open(builder, &link, false)?, *offset)
         }
         BackingV1::File { file, offset, shared } => {
             let path = match file.ghost {
-                Some(ghost) => builder.ghost_link(image, ghost)?,
+                Some(ghost) => contents.ghost_link(image, ghost)?,
                 None => {
                     mapped_file::check(vma, file, *offset)?;
                     file.path.clone()

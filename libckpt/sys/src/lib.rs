@@ -11,6 +11,7 @@ pub mod error;
 pub mod fault;
 pub mod inet_diag;
 pub mod inject;
+pub mod kcmp;
 pub mod memory;
 pub mod multicast;
 pub mod pagemap;

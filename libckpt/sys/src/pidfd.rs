@@ -1,10 +1,9 @@
-//! pidfd_open(2), pidfd_getfd(2), kcmp(2).
+//! pidfd_open(2), pidfd_getfd(2).
 use crate::error::{SysError, SysResult};
 use crate::raw::syscall;
-use std::cmp::Ordering;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-const fn word(value: i32) -> u64 {
+pub(crate) const fn word(value: i32) -> u64 {
     // Sign-extended, as the kernel takes an int from a register.
     (value as i64).cast_unsigned()
 }
@@ -37,49 +36,4 @@ pub fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
     let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one valid pollfd, no wait.
     unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
-}
-
-/// Orders two descriptors by their open file descriptions: equal when they share one (kcmp(2), KCMP_FILE).
-pub fn compare_files(left: (i32, RawFd), right: (i32, RawFd)) -> SysResult<Ordering> {
-    const KCMP_FILE: u64 = 0;
-    let (a, b) = (u64::from(left.1.unsigned_abs()), u64::from(right.1.unsigned_abs()));
-    // SAFETY: no pointers.
-    match unsafe { syscall(libc::SYS_kcmp, [word(left.0), word(right.0), KCMP_FILE, a, b, 0]) } {
-        Ok(0) => Ok(Ordering::Equal),
-        Ok(1) => Ok(Ordering::Less),
-        Ok(_) => Ok(Ordering::Greater),
-        Err(errno) => {
-            let object = format!("fd {} of pid {} and fd {} of pid {}", left.1, left.0, right.1, right.0);
-            Err(SysError::new("kcmp(KCMP_FILE)", object, errno))
-        }
-    }
-}
-
-/// Compares a descriptor with what an epoll set watches: `epoll` holds `target` as the `offset`-th entry under that number
-/// (kcmp(2), KCMP_EPOLL_TFD).
-pub fn compare_epoll_target(
-    file: (i32, RawFd),
-    epoll: (i32, RawFd),
-    target: RawFd,
-    offset: u32,
-) -> SysResult<Ordering> {
-    const KCMP_EPOLL_TFD: u64 = 7;
-    #[repr(C)]
-    struct Slot {
-        epoll: u32,
-        target: u32,
-        offset: u32,
-    }
-    let slot = Slot { epoll: epoll.1.unsigned_abs(), target: target.unsigned_abs(), offset };
-    let at = u64::try_from((&raw const slot).expose_provenance()).unwrap_or(0);
-    let args = [word(file.0), word(epoll.0), KCMP_EPOLL_TFD, u64::from(file.1.unsigned_abs()), at, 0];
-    // SAFETY: `slot` is valid for the kernel to read.
-    match unsafe { syscall(libc::SYS_kcmp, args) } {
-        Ok(0) => Ok(Ordering::Equal),
-        Ok(1) => Ok(Ordering::Less),
-        Ok(_) => Ok(Ordering::Greater),
-        Err(errno) => {
-            Err(SysError::new("kcmp(KCMP_EPOLL_TFD)", format!("epoll fd {} target {target}", epoll.1), errno))
-        }
-    }
 }

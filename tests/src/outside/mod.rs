@@ -10,6 +10,9 @@ mod registers;
 mod threads;
 mod vmas;
 
+use crate::process::state;
+use crate::tree;
+use crate::wait::until_or_late;
 use std::collections::BTreeMap;
 
 /// Facts about one process.
@@ -19,13 +22,29 @@ pub struct View {
 }
 
 impl View {
-    /// Everything but memory and registers, which a running program changes by itself.
+    /// Everything but memory and registers, which a running program changes by itself; of the process and all its descendants.
     ///
     /// # Panics
     /// When the process is gone.
     #[must_use]
     pub fn of(pid: i32) -> Self {
+        let mut view = View::of_one(pid);
+        for descendant in tree::family(pid).into_iter().skip(1) {
+            let theirs = View::of_one(descendant);
+            let facts =
+                theirs.facts.into_iter().map(|(fact, value)| (format!("pid {descendant} {fact}"), value));
+            view.facts.extend(facts);
+            view.set(format!("pid {descendant} parent"), process::parent(descendant));
+        }
+        view
+    }
+
+    fn of_one(pid: i32) -> Self {
         let mut view = View::default();
+        if state(pid) == Some('Z') {
+            process::look_at_dead(&mut view, pid);
+            return view;
+        }
         process::look(&mut view, pid);
         vmas::look(&mut view, pid);
         fds::look(&mut view, pid);
@@ -83,6 +102,19 @@ impl View {
             .filter(|(_, before, after)| before != after)
             .map(|(fact, before, after)| format!("{fact}: {before} -> {after}"))
             .collect()
+    }
+
+    /// Asserts that process `pid` gets to be seen as this view has it, but for facts that begin with one of `allowed`. A thread that was let go a
+    /// moment ago may not have come back to where it waits yet.
+    ///
+    /// # Panics
+    /// When it does not, with what differs.
+    #[track_caller]
+    pub fn must_be_seen_of(&self, pid: i32, when: &str, allowed: &[&str]) {
+        let seen = until_or_late(|| self.differences(&View::of(pid), allowed).is_empty().then_some(()));
+        if seen.is_none() {
+            self.must_equal(&View::of(pid), when, allowed);
+        }
     }
 
     /// Asserts that `later` shows the same process, but for facts that begin with one of `allowed`.

@@ -50,6 +50,27 @@ const STAT: [(usize, &str); 17] = [
     (51, "env_end"),
 ];
 
+fn stat(pid: i32) -> Vec<String> {
+    let stat = proc_text(pid, "stat");
+    let fields = stat.rsplit_once(") ").expect("pid (comm) state").1;
+    fields.split(' ').map(|field| field.trim().to_owned()).collect()
+}
+
+/// The pid of a process's parent.
+pub(super) fn parent(pid: i32) -> String {
+    stat(pid)[1].clone()
+}
+
+/// A process that has ended and that nobody has waited for.
+pub(super) fn look_at_dead(view: &mut View, pid: i32) {
+    view.set("state", "dead");
+    view.set("comm", proc_text(pid, "comm"));
+    let fields = stat(pid);
+    for (number, name) in [(5, "pgrp"), (6, "session"), (38, "exit_signal"), (52, "exit_code")] {
+        view.set(format!("stat {name}"), fields[number - 3].as_str());
+    }
+}
+
 pub(super) fn look(view: &mut View, pid: i32) {
     for line in proc_text(pid, "status").lines() {
         if let Some((name, value)) = line.split_once(':')
@@ -58,10 +79,9 @@ pub(super) fn look(view: &mut View, pid: i32) {
             view.set(format!("status {name}"), value.trim());
         }
     }
-    let stat = proc_text(pid, "stat");
-    let fields: Vec<&str> = stat.rsplit_once(") ").expect("pid (comm) state").1.split(' ').collect();
+    let fields = stat(pid);
     for (number, name) in STAT {
-        view.set(format!("stat {name}"), fields[number - 3].trim());
+        view.set(format!("stat {name}"), fields[number - 3].as_str());
     }
     // The kernel lists them in no order that means anything.
     let timers = proc_text(pid, "timers");

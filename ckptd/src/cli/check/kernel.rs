@@ -3,7 +3,7 @@ mod probe;
 
 use super::Line;
 use ckpt_sys::pagemap::{Pagemap, Query, category};
-use ckpt_sys::pidfd;
+use ckpt_sys::{kcmp as compare, pidfd};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::geteuid;
 use std::fs;
@@ -132,7 +132,7 @@ fn chosen_pids() -> Line {
 }
 
 fn kcmp() -> Line {
-    let tried = pidfd::compare_files((own_pid(), 0), (own_pid(), 0));
+    let tried = compare::compare_files((own_pid(), 0), (own_pid(), 0));
     let what = match &tried {
         Ok(_) => "kcmp: shared file descriptions are recognised".to_owned(),
         Err(error) => format!("kcmp: {error}"),

@@ -18,7 +18,8 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
     let mut targets = Vec::new();
     let mut seen: BTreeMap<i32, u32> = BTreeMap::new();
     for line in file.info.lines("tfd:") {
-        let entry = parse(line).ok_or_else(|| malformed("parse of an epoll entry", context.pid))?;
+        let entry =
+            parse(line).ok_or_else(|| malformed("parse of an epoll entry", context.index.holder(file)))?;
         // Several entries have one number when a descriptor was closed, its description lives on elsewhere, and the number was used
         // again. They need not follow each other; kcmp(2) counts them in the order that fdinfo has.
         let count = seen.entry(entry.fd).or_insert(0);

@@ -7,7 +7,7 @@ use ckpt_sys::proc::malformed;
 /// Saves an eventfd.
 pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureResult<FileKindV1> {
     let count = file.info.field("eventfd-count").and_then(|text| u64::from_str_radix(text, 16).ok());
-    let count = count.ok_or_else(|| malformed("parse of eventfd-count", context.pid))?;
+    let count = count.ok_or_else(|| malformed("parse of eventfd-count", context.index.holder(file)))?;
     // Before Linux 6.5 the kernel does not tell.
     let semaphore = file.info.field("eventfd-semaphore");
     let Some(semaphore) = semaphore else {

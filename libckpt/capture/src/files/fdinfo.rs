@@ -31,6 +31,11 @@ impl FdInfo {
         self.lines.iter().filter_map(move |line| line.strip_prefix(prefix)).map(str::trim)
     }
 
+    /// The locks that are shown, as [`parse_lock`] reads them: without the numbers that the lines have.
+    pub(crate) fn locks(&self) -> Vec<String> {
+        self.lines("lock:").filter_map(|line| Some(line.split_once(':')?.1.trim().to_owned())).collect()
+    }
+
     /// FD_CLOEXEC.
     pub(crate) fn cloexec(&self) -> bool {
         self.flags & libc::O_CLOEXEC.unsigned_abs() != 0
@@ -57,11 +62,11 @@ impl FdInfo {
     }
 }
 
-/// Reads what follows `lock:` in fdinfo: `1: POSIX  ADVISORY  WRITE 4711 fe:01:42 0 EOF`. The error is the class of a lock that cannot be
+/// Reads what follows `lock:` and a number in fdinfo: `POSIX  ADVISORY  WRITE 4711 fe:01:42 0 EOF`. The error is the class of a lock that cannot be
 /// saved (a lease).
 pub(crate) fn parse_lock(line: &str) -> Result<FileLockV1, String> {
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
-    let [_, class, _, access, pid, _, start, end] = words[..] else { return Err(line.to_owned()) };
+    let [class, _, access, pid, _, start, end] = words[..] else { return Err(line.to_owned()) };
     let class = match class {
         "FLOCK" => LockClassV1::Flock,
         "POSIX" => LockClassV1::Posix,
@@ -100,15 +105,15 @@ mod tests {
 
     #[test]
     fn locks_of_every_class() {
-        let posix = parse_lock("1: POSIX  ADVISORY  WRITE 4711 fe:01:42 100 199").unwrap();
+        let posix = parse_lock("POSIX  ADVISORY  WRITE 4711 fe:01:42 100 199").unwrap();
         assert_eq!(
             (posix.class, posix.exclusive, posix.start, posix.len, posix.pid),
             (LockClassV1::Posix, true, 100, 100, 4711)
         );
-        let flock = parse_lock("1: FLOCK  ADVISORY  READ 4711 fe:01:42 0 EOF").unwrap();
+        let flock = parse_lock("FLOCK  ADVISORY  READ 4711 fe:01:42 0 EOF").unwrap();
         assert_eq!((flock.class, flock.exclusive, flock.len, flock.pid), (LockClassV1::Flock, false, 0, 0));
-        let ofd = parse_lock("2: OFDLCK ADVISORY  READ -1 fe:01:42 5 EOF").unwrap();
+        let ofd = parse_lock("OFDLCK ADVISORY  READ -1 fe:01:42 5 EOF").unwrap();
         assert_eq!((ofd.class, ofd.start, ofd.pid), (LockClassV1::Ofd, 5, 0));
-        assert_eq!(parse_lock("1: LEASE  ACTIVE    READ 4711 fe:01:42 0 EOF"), Err("lease".into()));
+        assert_eq!(parse_lock("LEASE  ACTIVE    READ 4711 fe:01:42 0 EOF"), Err("lease".into()));
     }
 }

@@ -2,9 +2,9 @@
 use super::fdinfo::FdInfo;
 use crate::error::{CaptureError, CaptureResult};
 use ckpt_image::record::OpenFileId;
-use ckpt_sys::{SysError, pidfd, proc};
+use ckpt_sys::{SysError, kcmp, pidfd, proc};
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{File, Metadata};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -46,8 +46,10 @@ impl FoundFile {
 #[derive(Debug, Default)]
 pub(crate) struct FileIndex {
     files: Vec<Rc<FoundFile>>,
-    /// Numbers in a task's table, by description.
-    held_at: Vec<Vec<i32>>,
+    /// Numbers in the processes' tables, by description.
+    held_at: Vec<Vec<Place>>,
+    /// The lines on locks that the fdinfo of each holder shows: POSIX locks are shown to their owner only.
+    locks: Vec<BTreeSet<String>>,
     /// By link, in the order of kcmp(2): indices of `files`. Descriptions of one file alone are compared.
     by_link: HashMap<Vec<u8>, Vec<usize>>,
 }
@@ -63,6 +65,7 @@ impl FileIndex {
         let link = read_link(pid, fd)?;
         let info = read_info(pid, fd)?;
         let cloexec = info.cloexec();
+        let locks = info.locks();
         let at = match self.search((pid, fd), &link)? {
             Ok(at) => at,
             Err(slot) => {
@@ -70,7 +73,8 @@ impl FileIndex {
                 self.insert((pid, fd), link, info, dup, slot)?
             }
         };
-        self.held_at[at].push(fd);
+        self.held_at[at].push((pid, fd));
+        self.locks[at].extend(locks);
         Ok((self.files[at].id, cloexec))
     }
 
@@ -81,7 +85,13 @@ impl FileIndex {
         let link = read_link(pid, fd)?;
         let at = match self.search((pid, fd), &link)? {
             Ok(at) => at,
-            Err(slot) => self.insert((pid, fd), link, read_info(pid, fd)?, dup, slot)?,
+            Err(slot) => {
+                let info = read_info(pid, fd)?;
+                let locks = info.locks();
+                let at = self.insert((pid, fd), link, info, dup, slot)?;
+                self.locks[at].extend(locks);
+                at
+            }
         };
         Ok(self.files[at].id)
     }
@@ -91,7 +101,7 @@ impl FileIndex {
         let Some(same) = self.by_link.get(link) else { return Ok(Err(0)) };
         let found = binary_search(same.len(), |at| {
             let known = self.files[same[at]].place;
-            Ok(pidfd::compare_files(known, place)?)
+            Ok(kcmp::compare_files(known, place)?)
         })?;
         Ok(found.map(|at| same[at]))
     }
@@ -111,6 +121,7 @@ impl FileIndex {
         self.by_link.entry(link.clone()).or_default().insert(slot, at);
         self.files.push(Rc::new(FoundFile { id, place, link, info, meta, dup }));
         self.held_at.push(Vec::new());
+        self.locks.push(BTreeSet::new());
         Ok(at)
     }
 
@@ -129,15 +140,32 @@ impl FileIndex {
         self.with_link(format!("socket:[{inode}]").as_bytes()).next()
     }
 
-    /// The numbers that a description has in the table.
-    pub(crate) fn numbers(&self, file: &FoundFile) -> &[i32] {
+    /// Where a description is held, the processes in the order in which they were added.
+    pub(crate) fn holders(&self, file: &FoundFile) -> &[Place] {
         usize::try_from(file.id.0).ok().and_then(|at| self.held_at.get(at)).map_or(&[], Vec::as_slice)
+    }
+
+    /// What fdinfo says of the locks held through a description, without their numbers.
+    pub(crate) fn locks(&self, file: &FoundFile) -> impl Iterator<Item = &str> {
+        let found = usize::try_from(file.id.0).ok().and_then(|at| self.locks.get(at));
+        found.into_iter().flatten().map(String::as_str)
+    }
+
+    /// The first process that holds a description; of one that is under way in a socket, the first of the job.
+    pub(crate) fn holder(&self, file: &FoundFile) -> i32 {
+        let first = self.holders(file).first().or_else(|| self.held_at.iter().flatten().next());
+        first.map_or(file.place.0, |(pid, _)| *pid)
+    }
+
+    /// Whether process `pid` holds any description.
+    pub(crate) fn is_member(&self, pid: i32) -> bool {
+        self.held_at.iter().flatten().any(|(holder, _)| *holder == pid)
     }
 
     /// What a message calls it: `fd 7 (anon_inode:[io_uring])`.
     pub(crate) fn name(&self, file: &FoundFile) -> String {
-        match self.numbers(file).first() {
-            Some(fd) => format!("fd {fd} ({})", show(&file.link)),
+        match self.holders(file).first() {
+            Some((_, fd)) => format!("fd {fd} ({})", show(&file.link)),
             None => format!("a descriptor under way in a socket ({})", show(&file.link)),
         }
     }
@@ -149,9 +177,9 @@ impl FileIndex {
         target: i32,
         offset: u32,
     ) -> CaptureResult<Option<OpenFileId>> {
-        let held = self.held_at.iter().position(|numbers| numbers.contains(&target));
+        let held = self.held_at.iter().position(|places| places.contains(&(epoll.0, target)));
         let is = |file: &FoundFile| -> CaptureResult<bool> {
-            Ok(pidfd::compare_epoll_target(file.place, epoll, target, offset)? == Ordering::Equal)
+            Ok(kcmp::compare_epoll_target(file.place, epoll, target, offset)? == Ordering::Equal)
         };
         if let Some(file) = held.map(|at| &self.files[at])
             && is(file)?

@@ -29,7 +29,8 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
     let mut watches = Vec::new();
     let mut mounts = None;
     for line in file.info.lines("inotify ") {
-        let watch = parse(line).ok_or_else(|| malformed("parse of an inotify watch", context.pid))?;
+        let watch =
+            parse(line).ok_or_else(|| malformed("parse of an inotify watch", context.index.holder(file)))?;
         let mounts = match &mut mounts {
             Some(mounts) => mounts,
             none => none.insert(Mounts::read()?),

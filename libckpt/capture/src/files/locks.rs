@@ -6,7 +6,7 @@ use ckpt_image::record::FileLockV1;
 
 /// Saves the locks held through a description.
 pub(super) fn capture_locks(context: &Context<'_>, file: &FoundFile) -> CaptureResult<Vec<FileLockV1>> {
-    let locks = file.info.lines("lock:").map(|line| {
+    let locks = context.index.locks(file).map(|line| {
         parse_lock(line).map_err(|class| {
             context.unsupported(
                 file,

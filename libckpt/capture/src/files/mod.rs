@@ -1,4 +1,4 @@
-//! Descriptors: the table of a process and the open file descriptions behind it, read from outside.
+//! Descriptors: the tables of the processes and the open file descriptions behind it, read from outside.
 //!
 //! A duplicate of each description is brought here by pidfd_getfd(2). It shares its state with the job's, so it is only looked at, never
 //! read, moved or set. The one exception is SO_PEEK_OFF of a socket with a queue of several messages, which is put back at once, or by whoever finds the
@@ -39,8 +39,6 @@ use std::rc::Rc;
 
 /// What the files of this module share while the descriptions of a job are saved.
 struct Context<'a> {
-    /// The process whose table it is.
-    pid: i32,
     /// All descriptions.
     index: &'a FileIndex,
     /// Contents go here; None: only look whether it can be saved.
@@ -63,7 +61,7 @@ impl Context<'_> {
         reason: impl Into<String>,
         remedy: impl Into<String>,
     ) -> CaptureError {
-        CaptureError::unsupported(self.pid, self.index.name(file), reason, remedy)
+        CaptureError::unsupported(self.index.holder(file), self.index.name(file), reason, remedy)
     }
 }
 
@@ -88,22 +86,31 @@ fn describer(file: &FoundFile) -> Describe {
     }
 }
 
-/// Saves the descriptors of a process whose threads are all stopped.
+/// Saves the descriptors of processes all of whose threads are stopped, and none of which shares its table with another of them.
 pub(crate) fn capture_files(
-    process: &Process,
+    processes: &[&Process],
     objects: &mut Objects,
     journal: &Journal<'_>,
-) -> CaptureResult<FdTableV1> {
+) -> CaptureResult<Vec<FdTableV1>> {
     let _limit = RaisedLimit::new();
-    capture_list(process.pid, process.pidfd.as_fd(), &index::list(process.pid)?, objects, journal)
+    let mut index = FileIndex::default();
+    let mut tables = Vec::with_capacity(processes.len());
+    for Process { pid, pidfd, .. } in processes {
+        tables.push(collect(*pid, pidfd.as_fd(), &index::list(*pid)?, &mut index)?);
+    }
+    describe_all(&mut index, objects, journal)?;
+    Ok(tables)
 }
 
 /// Undoes what the journal of a killed capture says. `journal` is our own: to get at a socket that is under way in another we may have to peek, too.
-pub(crate) fn undo(process: &Process, left_behind: &Journal<'_>, journal: &Journal<'_>) -> CaptureResult<()> {
+pub(crate) fn undo(pids: &[i32], left_behind: &Journal<'_>, journal: &Journal<'_>) -> CaptureResult<()> {
     let Some(note) = left_behind.read()? else { return Ok(()) };
     let _limit = RaisedLimit::new();
     let mut index = FileIndex::default();
-    collect(process.pid, process.pidfd.as_fd(), &index::list(process.pid)?, &mut index)?;
+    for &pid in pids {
+        let Ok(process) = pidfd::open(pid) else { continue };
+        collect(pid, process.as_fd(), &index::list(pid)?, &mut index)?;
+    }
     let mut at = 0;
     while index.socket(note.inode).is_none()
         && let Some(file) = index.files().get(at).cloned()
@@ -120,21 +127,12 @@ pub(crate) fn undo(process: &Process, left_behind: &Journal<'_>, journal: &Journ
     left_behind.clear()
 }
 
-/// Saves the descriptors `fds`, of which none is given twice, of process `pid`.
-fn capture_list(
-    pid: i32,
-    process: BorrowedFd<'_>,
-    fds: &[i32],
-    objects: &mut Objects,
-    journal: &Journal<'_>,
-) -> CaptureResult<FdTableV1> {
-    let mut index = FileIndex::default();
-    let table = collect(pid, process, fds, &mut index)?;
-    let (unix, queues) = look_at_unix_sockets(&mut index, Some(journal))?;
+/// Describes all of the index in `objects`.
+fn describe_all(index: &mut FileIndex, objects: &mut Objects, journal: &Journal<'_>) -> CaptureResult<()> {
+    let (unix, queues) = look_at_unix_sockets(index, Some(journal))?;
     let mut described = Vec::with_capacity(index.files().len());
     let mut context = Context {
-        pid,
-        index: &index,
+        index,
         objects: Some(objects),
         journal: Some(journal),
         unix,
@@ -145,23 +143,25 @@ fn capture_list(
         described.push(describe(&mut context, file)?);
     }
     objects.open_files.append(&mut described);
-    Ok(table)
+    Ok(())
 }
 
-/// What of process `pid`, which runs on all the while, cannot be saved.
-pub(crate) fn check(pid: i32) -> Vec<CaptureError> {
+/// What of processes `pids`, which run on all the while, cannot be saved.
+pub(crate) fn check(pids: &[i32]) -> Vec<CaptureError> {
     let _limit = RaisedLimit::new();
     let mut index = FileIndex::default();
-    let looked = pidfd::open(pid)
-        .map_err(CaptureError::from)
-        .and_then(|process| collect(pid, process.as_fd(), &index::list(pid)?, &mut index))
-        .and_then(|_| look_at_unix_sockets(&mut index, None));
-    let (unix, queues) = match looked {
+    let mut errors = Vec::new();
+    for &pid in pids {
+        let looked = pidfd::open(pid)
+            .map_err(CaptureError::from)
+            .and_then(|process| collect(pid, process.as_fd(), &index::list(pid)?, &mut index));
+        errors.extend(looked.map_err(|error| error.or_exited(pid)).err());
+    }
+    let (unix, queues) = match look_at_unix_sockets(&mut index, None) {
         Ok(looked) => looked,
         Err(error) => return vec![error],
     };
     let mut context = Context {
-        pid,
         index: &index,
         objects: None,
         journal: None,
@@ -170,7 +170,8 @@ pub(crate) fn check(pid: i32) -> Vec<CaptureError> {
         groups: socket::Groups::default(),
     };
     let files: Vec<Rc<FoundFile>> = index.files().to_vec();
-    files.iter().filter_map(|file| describe(&mut context, file).err()).collect()
+    errors.extend(files.iter().filter_map(|file| describe(&mut context, file).err()));
+    errors
 }
 
 fn collect(
@@ -189,7 +190,7 @@ fn collect(
             Err(error) => return Err(error),
         }
     }
-    Ok(FdTableV1 { id: FdTableId(0), fds })
+    Ok(FdTableV1 { id: FdTableId(pid.unsigned_abs()), fds })
 }
 
 type UnixState = (HashMap<u64, UnixSocket>, HashMap<OpenFileId, Vec<DatagramV1>>);

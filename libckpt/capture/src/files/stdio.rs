@@ -21,8 +21,9 @@ pub(super) fn describe(
 
 fn number(context: &Context<'_>, file: &FoundFile) -> Option<u32> {
     let lowest = |file: &FoundFile| {
-        let standard = context.index.numbers(file).iter().filter(|fd| (0..=2).contains(*fd)).min();
-        standard.and_then(|fd| u32::try_from(*fd).ok())
+        let holders = context.index.holders(file).iter();
+        let standard = holders.map(|(_, fd)| *fd).find(|fd| (0..=2).contains(fd));
+        standard.and_then(|fd| u32::try_from(fd).ok())
     };
     if let Some(number) = lowest(file) {
         return Some(number);
@@ -48,7 +49,7 @@ pub(super) fn other_holder(context: &Context<'_>, link: &[u8]) -> String {
         let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
             continue;
         };
-        if pid == context.pid || pid == own {
+        if pid == own || context.index.is_member(pid) {
             continue;
         }
         let Ok(fds) = fs::read_dir(process.path().join("fd")) else { continue };

@@ -1,5 +1,6 @@
 //! Capture of this process's own descriptors.
-use super::{Journal, capture_list};
+use super::index::FileIndex;
+use super::{Journal, collect, describe_all};
 use crate::error::{CaptureError, CaptureResult};
 use crate::objects::Objects;
 use ckpt_image::record::{
@@ -22,7 +23,9 @@ fn capture(fds: &[BorrowedFd<'_>]) -> CaptureResult<(Vec<OpenFileV1>, Objects)> 
     let process = pidfd::open(pid).unwrap();
     let fds: Vec<i32> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let mut objects = Objects::default();
-    capture_list(pid, process.as_fd(), &fds, &mut objects, &Journal::none())?;
+    let mut index = FileIndex::default();
+    collect(pid, process.as_fd(), &fds, &mut index)?;
+    describe_all(&mut index, &mut objects, &Journal::none())?;
     Ok((std::mem::take(&mut objects.open_files), objects))
 }
 
@@ -195,8 +198,8 @@ fn tcp_listens_or_is_lost_with_what_had_arrived() {
     let saved = sockets(&[listener.as_fd(), client.as_fd()]);
     assert_eq!(saved[0].state, SocketStateV1::Listening { backlog: 128 });
     assert!(!saved[0].local.is_empty());
-    assert!(matches!(saved[1].state, SocketStateV1::Tcp(_)));
-    assert_eq!(saved[1].queue, [message(b"arrived")]);
+    let SocketStateV1::Tcp(connection) = &saved[1].state else { panic!("{:?}", saved[1].state) };
+    assert_eq!(connection.received, b"arrived");
     let unbound = socket::new(libc::AF_INET6, libc::SOCK_STREAM, 0).unwrap();
     let saved = sockets(&[unbound.as_fd()]);
     assert_eq!((&saved[0].state, saved[0].local.len()), (&SocketStateV1::Unconnected, 0));

@@ -18,7 +18,8 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
     let (pid, fd) = file.place;
     let info = read_info(pid, fd)?;
     let left = (nanoseconds(current.it_value), nanoseconds(current.it_interval));
-    Ok(parse(&info, left).ok_or_else(|| malformed("parse of a timerfd's fdinfo", context.pid))?)
+    Ok(parse(&info, left)
+        .ok_or_else(|| malformed("parse of a timerfd's fdinfo", context.index.holder(file)))?)
 }
 
 fn nanoseconds(time: libc::timespec) -> u64 {

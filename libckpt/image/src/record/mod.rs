@@ -5,6 +5,7 @@
 //! readable. Records refer to each other by ids that are unique within one image ([`MmId`] and its kin), so that
 //! what the kernel shares between tasks is stored once and shared again after restore.
 mod creds;
+mod dead_task;
 mod fd;
 mod file;
 mod fs;
@@ -20,6 +21,7 @@ mod timer;
 mod vma;
 
 pub use creds::*;
+pub use dead_task::*;
 pub use fd::*;
 pub use file::*;
 pub use fs::*;

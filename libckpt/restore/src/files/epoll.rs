@@ -1,6 +1,6 @@
 //! epoll(7). An entry is known by its description and the number under which it was added, and adds are remote calls: the number is
 //! looked up in the table of the caller.
-use super::Maker;
+use super::{Maker, Site};
 use crate::builder::Builder;
 use crate::error::RestoreResult;
 use ckpt_image::record::{EpollTargetV1, FdTableV1, FileKindV1, OpenFileId, OpenFileV1};
@@ -45,18 +45,17 @@ fn is_disarmed(target: &EpollTargetV1) -> bool {
 /// Adds the entries that can or must be added while the table is still empty, when any number can be taken for the time: disarmed ones;
 /// then those whose number is another description's by now, or none's, or whose set is under way in a socket. An entry lives as
 /// long as its description, which we hold.
-pub(super) fn watch_moved(
-    maker: &mut Maker<'_, '_>,
-    files: &[OpenFileV1],
-    table: &FdTableV1,
-) -> RestoreResult<()> {
+pub(super) fn watch_moved(maker: &mut Maker<'_, '_>, files: &[OpenFileV1]) -> RestoreResult<()> {
     for file in files {
         let (disarmed, armed): (Vec<_>, Vec<_>) =
             targets(file).iter().partition(|target| is_disarmed(target));
         for target in disarmed {
             add_disarmed(maker, file.id, target)?;
         }
-        for target in armed.into_iter().filter(|target| in_table(table, file.id, target).is_none()) {
+        for target in armed {
+            if maker.sites.iter().any(|site| in_table(site.table, file.id, target).is_some()) {
+                continue;
+            }
             at_number(maker, file.id, target, |builder, set| {
                 control(builder, set, libc::EPOLL_CTL_ADD, target)
             })?;
@@ -91,8 +90,10 @@ fn at_number(
         let fd = maker.made(id)?.try_clone_to_owned();
         Ok(fd.map_err(|error| SysError::new("dup", "an epoll entry", error))?)
     };
+    let set_id = set;
     let (set, watched) = (clone(set)?, clone(target.file)?);
-    let Maker { builder, channel, .. } = maker;
+    let at = maker.holder(set_id);
+    let Site { builder, channel, .. } = &mut maker.sites[at];
     let wanted = u64::from(target.fd.unsigned_abs());
     let close = |builder: &mut Builder<'_>, number: u64| {
         builder.call("close", &format!("fd {number}"), libc::SYS_close, &[number]).map(drop)
@@ -114,11 +115,13 @@ fn cloexec() -> u64 {
 }
 
 /// Adds the other entries, when the table is complete.
-pub(super) fn watch(maker: &mut Maker<'_, '_>, files: &[OpenFileV1], table: &FdTableV1) -> RestoreResult<()> {
+pub(super) fn watch(maker: &mut Maker<'_, '_>, files: &[OpenFileV1]) -> RestoreResult<()> {
     for file in files {
         for target in targets(file).iter().filter(|target| !is_disarmed(target)) {
-            if let Some(set) = in_table(table, file.id, target) {
-                control(maker.builder, set, libc::EPOLL_CTL_ADD, target)?;
+            let mut sites = maker.sites.iter_mut();
+            let found = sites.find_map(|site| Some((in_table(site.table, file.id, target)?, site)));
+            if let Some((set, site)) = found {
+                control(site.builder, set, libc::EPOLL_CTL_ADD, target)?;
             }
         }
     }

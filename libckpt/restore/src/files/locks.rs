@@ -2,7 +2,7 @@
 use super::Maker;
 use crate::builder::Builder;
 use crate::error::{RestoreError, RestoreResult};
-use ckpt_image::record::{FdTableV1, FileKindV1, FileLockV1, LockClassV1, OpenFileV1};
+use ckpt_image::record::{FileKindV1, FileLockV1, LockClassV1, OpenFileV1};
 use ckpt_sys::SysError;
 use nix::errno::Errno;
 use std::os::fd::AsFd;
@@ -14,22 +14,20 @@ fn flock_bytes(lock: &FileLockV1) -> Vec<u8> {
     [kind, lock.start, lock.len, 0].iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
-/// Lets the process take its locks again. A POSIX lock goes when its process closes any descriptor of the file: this comes when all
+/// Lets the processes take their locks again. A POSIX lock goes when its process closes any descriptor of the file: this comes when all
 /// descriptors are in place.
-pub(super) fn restore_locks(
-    maker: &mut Maker<'_, '_>,
-    file: &OpenFileV1,
-    table: &FdTableV1,
-) -> RestoreResult<()> {
-    let held = table.fds.iter().find(|fd| fd.file == file.id);
+pub(super) fn restore_locks(maker: &mut Maker<'_, '_>, file: &OpenFileV1) -> RestoreResult<()> {
     for lock in &file.locks {
-        let outcome = match held {
-            Some(fd) => take(maker.builder, u64::from(fd.fd.unsigned_abs()), lock)?,
+        let owner = maker.sites.iter().position(|site| site.builder.remote.pid() == lock.pid);
+        let at = owner.unwrap_or_else(|| maker.holder(file.id));
+        let site = &mut maker.sites[at];
+        let outcome = match site.table.fds.iter().find(|fd| fd.file == file.id) {
+            Some(fd) => take(site.builder, u64::from(fd.fd.unsigned_abs()), lock)?,
             // Its only descriptor is under way in a socket.
             None => {
                 let own = maker.made(file.id)?.try_clone_to_owned();
                 let own = own.map_err(|error| SysError::new("dup", "a locked file", error))?;
-                maker.in_process(own.as_fd(), |builder, number| take(builder, number, lock))?
+                maker.in_process(at, own.as_fd(), |builder, number| take(builder, number, lock))?
             }
         };
         outcome.map_err(|errno| refused(file, errno))?;

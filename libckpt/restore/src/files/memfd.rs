@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 
 /// Opens a memory object that has been, or now is, made again.
 pub(super) fn make(maker: &mut Maker<'_, '_>, file: &OpenFileV1, shmem: ShmemId) -> RestoreResult<OwnedFd> {
-    let link = maker.builder.shmem_link(maker.image, shmem)?;
+    let link = maker.contents.shmem_link(maker.image, shmem)?;
     let opened = descriptor::open(&link, open_flags(file) & !libc::O_NOFOLLOW, 0);
     Ok(opened.map_err(|errno| SysError::new("open", show(&link), errno))?)
 }

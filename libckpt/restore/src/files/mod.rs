@@ -19,6 +19,7 @@ mod stdio;
 mod timerfd;
 
 use crate::builder::Builder;
+use crate::content::Contents;
 use crate::error::{RestoreError, RestoreResult};
 use channel::Channel;
 use ckpt_image::Image;
@@ -27,14 +28,25 @@ use ckpt_sys::descriptor::RaisedLimit;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
+/// Our descriptors of the descriptions that are made.
+type Made = HashMap<OpenFileId, OwnedFd>;
+
+/// A process with a descriptor table that is its own, or that it is the first to have.
+struct Site<'a, 'm> {
+    builder: &'a mut Builder<'m>,
+    table: &'a FdTableV1,
+    channel: Channel,
+}
+
 /// The descriptions that are made, and what they are made of.
 struct Maker<'a, 'm> {
-    builder: &'a mut Builder<'m>,
+    /// The root's comes first.
+    sites: Vec<Site<'a, 'm>>,
+    contents: &'a mut Contents,
     image: &'a Image,
     /// Our descriptors that stand for the outside.
     stdio: [RawFd; 3],
-    channel: Channel,
-    made: HashMap<OpenFileId, OwnedFd>,
+    made: Made,
 }
 
 impl Maker<'_, '_> {
@@ -44,15 +56,27 @@ impl Maker<'_, '_> {
         self.made.get(&id).map(AsFd::as_fd).ok_or_else(missing)
     }
 
-    /// Runs `work` with the number that a description has, for the time, in the process under construction.
+    /// The first site that holds a description; the first of all for one that is under way in a socket.
+    fn holder(&self, id: OpenFileId) -> usize {
+        self.sites.iter().position(|site| site.table.fds.iter().any(|fd| fd.file == id)).unwrap_or(0)
+    }
+
+    /// The site of process `pid`; the first of all if it has none.
+    fn site_of(&self, pid: i32) -> usize {
+        self.sites.iter().position(|site| site.builder.remote.pid() == pid).unwrap_or(0)
+    }
+
+    /// Runs `work` with the number that a description has, for the time, in the process of a site.
     fn in_process<T>(
         &mut self,
+        site: usize,
         fd: BorrowedFd<'_>,
         work: impl FnOnce(&mut Builder<'_>, u64) -> RestoreResult<T>,
     ) -> RestoreResult<T> {
-        let number = self.channel.send_one(self.builder, fd)?;
-        let result = work(self.builder, number);
-        self.builder.call("close", &"a descriptor under construction", libc::SYS_close, &[number])?;
+        let Site { builder, channel, .. } = &mut self.sites[site];
+        let number = channel.send_one(builder, fd)?;
+        let result = work(builder, number);
+        builder.call("close", &"a descriptor under construction", libc::SYS_close, &[number])?;
         result
     }
 }
@@ -68,39 +92,42 @@ fn close_all(builder: &mut Builder<'_>) -> RestoreResult<()> {
     builder.call("close_range", &"inherited descriptors", libc::SYS_close_range, &args).map(drop)
 }
 
-/// Gives the process under construction, which has none, the descriptors of `table`.
-pub(crate) fn restore_files(
-    builder: &mut Builder<'_>,
-    image: &Image,
-    table: &FdTableV1,
+/// Gives processes under construction, which have none, the descriptors of their tables.
+pub(crate) fn restore_files<'a>(
+    holders: Vec<(&'a mut Builder<'_>, &'a FdTableV1)>,
+    contents: &'a mut Contents,
+    image: &'a Image,
     stdio: [RawFd; 3],
 ) -> RestoreResult<()> {
     let _limit = RaisedLimit::new();
-    close_all(builder)?;
     let files: Vec<OpenFileV1> = image.records()?;
-    let channel = Channel::open(builder, table, &epoll::numbers(&files))?;
-    let mut maker = Maker { builder, image, stdio, channel, made: HashMap::new() };
-    make_all(&mut maker, &files, table)?;
+    let used = epoll::numbers(&files);
+    let mut sites = Vec::with_capacity(holders.len());
+    for (builder, table) in holders {
+        close_all(builder)?;
+        let channel = Channel::open(builder, table, &used)?;
+        sites.push(Site { builder, table, channel });
+    }
+    let mut maker = Maker { sites, contents, image, stdio, made: HashMap::new() };
+    make_all(&mut maker, &files)?;
     for file in &files {
         common::finish(file, maker.made(file.id)?)?;
     }
-    epoll::watch_moved(&mut maker, &files, table)?;
-    place::place(&mut maker, table)?;
-    epoll::watch(&mut maker, &files, table)?;
-    for file in &files {
-        locks::restore_locks(&mut maker, file, table)?;
+    epoll::watch_moved(&mut maker, &files)?;
+    for site in &mut maker.sites {
+        place::place(site, &maker.made)?;
     }
-    let Maker { builder, channel, .. } = maker;
-    channel.close(builder)
+    epoll::watch(&mut maker, &files)?;
+    for file in &files {
+        locks::restore_locks(&mut maker, file)?;
+    }
+    maker.sites.into_iter().try_for_each(|Site { builder, channel, .. }| channel.close(builder))
 }
 
-fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1], table: &FdTableV1) -> RestoreResult<()> {
-    let number = |id: OpenFileId| table.fds.iter().find(|fd| fd.file == id).map(|fd| fd.fd);
+fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1]) -> RestoreResult<()> {
     for file in files {
         let made = match &file.kind {
-            FileKindV1::Path { path, ident, ghost } => {
-                path::make(maker, file, number(file.id), path, ident, *ghost)?
-            }
+            FileKindV1::Path { path, ident, ghost } => path::make(maker, file, path, ident, *ghost)?,
             FileKindV1::Device { path, rdev } => device::make(file, path, *rdev)?,
             FileKindV1::Eventfd { count, semaphore } => eventfd::make(*count, *semaphore)?,
             FileKindV1::Epoll { .. } => epoll::make()?,

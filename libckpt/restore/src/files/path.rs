@@ -13,19 +13,21 @@ use std::os::unix::fs::MetadataExt;
 pub(super) fn make(
     maker: &mut Maker<'_, '_>,
     file: &OpenFileV1,
-    number: Option<i32>,
     path: &[u8],
     ident: &FileIdent,
     ghost: Option<GhostId>,
 ) -> RestoreResult<OwnedFd> {
     if let Some(ghost) = ghost {
-        let link = maker.builder.ghost_link(maker.image, ghost)?;
+        let link = maker.contents.ghost_link(maker.image, ghost)?;
         let flags = open_flags(file) & !libc::O_NOFOLLOW;
         let opened = descriptor::open(&link, flags, 0);
         return Ok(opened.map_err(|errno| SysError::new("open", show(&link), errno))?);
     }
-    let who = number
-        .map_or_else(|| "the program".to_owned(), |number| format!("descriptor {number} of the program"));
+    let holder = maker.sites.iter().find_map(|site| {
+        let fd = site.table.fds.iter().find(|fd| fd.file == file.id)?;
+        Some(format!("descriptor {} of pid {}", fd.fd, site.builder.remote.pid()))
+    });
+    let who = holder.unwrap_or_else(|| "the program".to_owned());
     open(path, open_flags(file), ident.mode, &who)
 }
 

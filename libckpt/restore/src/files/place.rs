@@ -1,5 +1,5 @@
 //! The table: every description at its numbers.
-use super::Maker;
+use super::{Made, Site};
 use crate::builder::Builder;
 use crate::error::{RestoreError, RestoreResult};
 use ckpt_image::record::{FdTableV1, FdV1};
@@ -36,11 +36,11 @@ pub(super) fn raise_limit(builder: &mut Builder<'_>, table: &FdTableV1) -> Resto
 
 /// Puts all descriptors in place, by rising number. What is received gets the lowest free number: narrow gaps are filled with what
 /// is closed again in the end, wide ones jumped over.
-pub(super) fn place(maker: &mut Maker<'_, '_>, table: &FdTableV1) -> RestoreResult<()> {
+pub(super) fn place(site: &mut Site<'_, '_>, made: &Made) -> RestoreResult<()> {
     let filler = descriptor::open(b"/dev/null", libc::O_RDWR, 0)
         .map_err(|errno| SysError::new("open", "/dev/null", errno))?;
-    let channel = maker.channel.number();
-    let Maker { builder, channel: way, made, .. } = maker;
+    let Site { builder, table, channel: way } = site;
+    let channel = way.number();
     let mut batch = Batch { expected: Vec::new(), fds: Vec::new() };
     let mut gaps: Vec<(u64, u64)> = Vec::new();
     let mut free = 0;

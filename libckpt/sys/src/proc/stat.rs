@@ -25,6 +25,7 @@ pub struct Stat {
     pub arg_end: u64,
     pub env_start: u64,
     pub env_end: u64,
+    pub exit_code: i32,
 }
 
 /// PF_KTHREAD of [`Stat::flags`].
@@ -64,6 +65,7 @@ impl Stat {
             arg_end: word(49)?,
             env_start: word(50)?,
             env_end: word(51)?,
+            exit_code: int(52)?,
         })
     }
 
@@ -89,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_is_no_obstacle() {
-        let rest = " S 1 2 3 0 -1 4194560".to_owned() + &" 7".repeat(44);
+        let rest = " S 1 2 3 0 -1 4194560".to_owned() + &" 7".repeat(45);
         let stat = Stat::parse(format!("42 (a) b){rest}").as_bytes()).unwrap();
         assert_eq!((stat.ppid, stat.pgrp, stat.session), (1, 2, 3));
     }

@@ -26,7 +26,7 @@ pub(super) fn memberships(
     record: &SocketV1,
 ) -> CaptureResult<Vec<MembershipV1>> {
     let mut memberships = Vec::new();
-    for group in context.groups.get(context.pid)? {
+    for group in context.groups.get(context.index.holder(file))? {
         // An IPv6 socket may be in groups of IPv4, too.
         if record.domain == libc::AF_INET && group.address.len() != 4 {
             continue;

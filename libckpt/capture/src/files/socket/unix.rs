@@ -41,7 +41,7 @@ pub(super) fn describe(
     };
     record.state = state;
     record.local = socket::local_name(file.dup())?;
-    record.bound_file = bound_file(context.pid, &record.local, &diag);
+    record.bound_file = bound_file(context.index.holder(file), &record.local, &diag);
     record.options = options::read_options(file.dup(), &record)?;
     record.shutdown = u32::from(diag.shutdown);
     record.queue = context.queues.remove(&file.id).unwrap_or_default();

@@ -15,7 +15,7 @@ type Sockets<'a> = [(OpenFileId, &'a SocketV1)];
 pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &Sockets<'_>) -> RestoreResult<()> {
     for (id, record) in sockets {
         let made = match &record.state {
-            SocketStateV1::Listening { backlog } => make_listener(maker, record, *backlog)?,
+            SocketStateV1::Listening { backlog } => make_listener(maker, *id, record, *backlog)?,
             SocketStateV1::Unconnected | SocketStateV1::ConnectedTo { .. } => make_bound(maker, record)?,
             _ => continue,
         };
@@ -24,11 +24,12 @@ pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &Sockets<'_>) -> Rest
     let mut widows = Vec::new();
     for (id, record) in sockets {
         match &record.state {
-            SocketStateV1::Connected { peer_inode, .. } => {
-                make_connected(maker, sockets, (*id, record), *peer_inode)?
+            SocketStateV1::Connected { peer_inode, peer_creds } => {
+                make_connected(maker, sockets, (*id, record), *peer_inode, peer_creds.0)?
             }
             SocketStateV1::PeerClosed { reset } => {
-                let (made, peer) = remote_pair(maker, record.kind)?;
+                let site = maker.holder(*id);
+                let (made, peer) = remote_pair(maker, site, record.kind)?;
                 options::all(made.as_fd(), record)?;
                 if !is_listener_name(sockets, record) {
                     unix_name::bind(maker, made.as_fd(), record)?;
@@ -43,7 +44,8 @@ pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &Sockets<'_>) -> Rest
     for (id, record) in sockets {
         if let SocketStateV1::InBacklog { listener_inode } = record.state {
             let client = make_bound(maker, record)?;
-            connect_to_listener(maker, sockets, client.as_fd(), listener_inode)?;
+            let site = maker.holder(*id);
+            connect_to_listener(maker, sockets, site, client.as_fd(), listener_inode)?;
             maker.made.insert(*id, client);
         }
     }
@@ -86,9 +88,15 @@ fn make_bound(maker: &mut Maker<'_, '_>, record: &SocketV1) -> RestoreResult<Own
     Ok(made)
 }
 
-fn make_listener(maker: &mut Maker<'_, '_>, record: &SocketV1, backlog: u32) -> RestoreResult<OwnedFd> {
+fn make_listener(
+    maker: &mut Maker<'_, '_>,
+    id: OpenFileId,
+    record: &SocketV1,
+    backlog: u32,
+) -> RestoreResult<OwnedFd> {
+    let site = maker.holder(id);
     let made = make_bound(maker, record)?;
-    maker.in_process(made.as_fd(), |builder, number| {
+    maker.in_process(site, made.as_fd(), |builder, number| {
         let args = [number, u64::from(backlog)];
         builder.call("listen", &show(&record.local), libc::SYS_listen, &args).map(drop)
     })?;
@@ -114,6 +122,7 @@ fn make_connected(
     sockets: &Sockets<'_>,
     (id, record): (OpenFileId, &SocketV1),
     peer_inode: u64,
+    peer_pid: i32,
 ) -> RestoreResult<()> {
     if maker.made.contains_key(&id) {
         return Ok(());
@@ -127,12 +136,18 @@ fn make_connected(
         Some(((listener_id, listener), first_is_server)) => {
             let client_record = if first_is_server { peer } else { record };
             let client = make_bound(maker, client_record)?;
-            connect_to_listener(maker, sockets, client.as_fd(), listener.inode)?;
-            let server = accept_own(maker, listener_id)?;
+            // The client's process is the one that the server sees.
+            let pid = match &peer.state {
+                SocketStateV1::Connected { peer_creds, .. } if !first_is_server => peer_creds.0,
+                _ => peer_pid,
+            };
+            let site = maker.site_of(pid);
+            connect_to_listener(maker, sockets, site, client.as_fd(), listener.inode)?;
+            let server = accept_own(maker, site, listener_id)?;
             if first_is_server { (server, client) } else { (client, server) }
         }
         None => {
-            let pair = remote_pair(maker, record.kind)?;
+            let pair = remote_pair(maker, maker.site_of(peer_pid), record.kind)?;
             unix_name::bind(maker, pair.0.as_fd(), record)?;
             unix_name::bind(maker, pair.1.as_fd(), peer)?;
             pair
@@ -145,9 +160,9 @@ fn make_connected(
     Ok(())
 }
 
-/// A pair that the process under construction makes.
-fn remote_pair(maker: &mut Maker<'_, '_>, kind: i32) -> RestoreResult<(OwnedFd, OwnedFd)> {
-    let builder = &mut *maker.builder;
+/// A pair that the process of a site makes.
+fn remote_pair(maker: &mut Maker<'_, '_>, site: usize, kind: i32) -> RestoreResult<(OwnedFd, OwnedFd)> {
+    let builder = &mut *maker.sites[site].builder;
     let at = builder.remote.reserve(8)?;
     let kind = u64::from((kind | libc::SOCK_CLOEXEC).unsigned_abs());
     let args = [u64::from(libc::AF_UNIX.unsigned_abs()), kind, 0, at.get()];
@@ -166,6 +181,7 @@ fn remote_pair(maker: &mut Maker<'_, '_>, kind: i32) -> RestoreResult<(OwnedFd, 
 fn connect_to_listener(
     maker: &mut Maker<'_, '_>,
     sockets: &Sockets<'_>,
+    site: usize,
     client: BorrowedFd<'_>,
     listener_inode: u64,
 ) -> RestoreResult<()> {
@@ -174,22 +190,22 @@ fn connect_to_listener(
         *sockets.iter().find(|(_, other)| other.inode == listener_inode).ok_or_else(missing)?;
     let name = unix_name::reachable(maker.made(id)?, listener)?;
     let len = u64::try_from(name.len()).unwrap_or(0);
-    maker.in_process(client, |builder, number| {
+    maker.in_process(site, client, |builder, number| {
         let at = builder.place(&name)?;
         let args = [number, at.get(), len];
         builder.call("connect", &show(&listener.local), libc::SYS_connect, &args).map(drop)
     })
 }
 
-/// Accepts the connection that the process under construction has just made. Others, by processes that found the listener already,
+/// Accepts the connection that the process of a site has just made. Others, by processes that found the listener already,
 /// are turned away.
-fn accept_own(maker: &Maker<'_, '_>, listener: OpenFileId) -> RestoreResult<OwnedFd> {
+fn accept_own(maker: &Maker<'_, '_>, site: usize, listener: OpenFileId) -> RestoreResult<OwnedFd> {
     loop {
         let server = socket::accept(maker.made(listener)?)?;
         let creds =
             socket::option(server.as_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, 12)?.unwrap_or_default();
         let pid = creds.get(..4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
-        if pid == Some(maker.builder.remote.pid()) {
+        if pid == Some(maker.sites[site].builder.remote.pid()) {
             return Ok(server);
         }
     }

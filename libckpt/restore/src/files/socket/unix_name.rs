@@ -41,7 +41,7 @@ fn bind_to_file(
         // The socket remembers the relative name that it was bound with. The process under construction may change directories.
         let local = record.local.clone();
         let len = u64::try_from(local.len()).unwrap_or(0);
-        maker.in_process(fd, |builder, number| {
+        maker.in_process(0, fd, |builder, number| {
             let directory = builder.place_path(&file.directory)?;
             builder.call("chdir", &show(&file.directory), libc::SYS_chdir, &[directory.get()])?;
             let name = builder.place(&local)?;

@@ -1,0 +1,195 @@
+//! One stopped process: everything of it but its descriptors.
+use crate::error::CaptureResult;
+use crate::files::Journal;
+use crate::interrupted::{Earlier, LastRan};
+use crate::inventory::clock_ns;
+use crate::objects::Objects;
+use crate::process::Process;
+use crate::sharing::{self, Shared};
+use crate::thread::{Still, View, capture_thread};
+use crate::tree::Member;
+use crate::{capture, fs, leftovers, mm, pages, sighand, task, vma};
+use ckpt_dirty::Tracking;
+use ckpt_image::CheckpointWriter;
+use ckpt_image::record::{FdTableId, FsId, FsV1, MmV1, SighandId, SighandV1, TaskV1, ThreadV1};
+use ckpt_sys::inject::{Gadgets, Hints, Injector};
+use ckpt_sys::memory::ProcessMemory;
+use ckpt_sys::pidfd;
+use ckpt_sys::proc::maps::{self, Mapping};
+use std::collections::HashMap;
+
+/// What was read of a process before the job stood still.
+#[derive(Debug, Default)]
+pub(crate) struct Before {
+    mappings: Vec<Mapping>,
+    last_ran: LastRan,
+    /// Where remote calls find a way back.
+    gadgets: Option<Gadgets>,
+}
+
+impl Before {
+    /// Reads process `pid`, which runs.
+    pub(crate) fn read(pid: i32) -> CaptureResult<Self> {
+        let gadgets = Gadgets::find(pid, &ProcessMemory::open(pid)?)?;
+        Ok(Self { mappings: maps::smaps(pid)?, last_ran: LastRan::read(pid), gadgets })
+    }
+}
+
+/// What is common to all processes of a capture.
+#[derive(Debug)]
+pub(crate) struct Job<'a> {
+    /// Tracks dirty pages.
+    pub(crate) tracking: &'a mut Tracking,
+    /// The processes.
+    pub(crate) pids: Vec<i32>,
+    /// What descriptors and mappings share.
+    pub(crate) objects: Objects,
+    /// What processes share.
+    pub(crate) shared: Shared,
+}
+
+/// An address space as it was when the job stood still.
+#[derive(Debug)]
+struct Memory {
+    mm: MmV1,
+    mappings: Vec<Mapping>,
+    pages: pages::Copied,
+}
+
+/// Everything that was read of a process while the job stood still.
+#[derive(Debug)]
+pub(crate) struct ProcessState {
+    task: TaskV1,
+    threads: Vec<ThreadV1>,
+    /// None: another process's record has it, for they share it.
+    memory: Option<Memory>,
+    sighand: Option<SighandV1>,
+    fs: Option<FsV1>,
+}
+
+/// A stopped process, and what its threads were found in.
+#[derive(Debug)]
+pub(crate) struct Stopped<'a> {
+    /// The process.
+    pub(crate) process: Process,
+    member: &'a Member,
+    stills: Vec<Still>,
+}
+
+impl<'a> Stopped<'a> {
+    /// Reads the registers of all threads, before anything is run in them. `earlier`: the system calls that the parent checkpoint interrupted,
+    /// by thread.
+    pub(crate) fn read(
+        member: &'a Member,
+        before: &Before,
+        earlier: &HashMap<i32, Earlier>,
+    ) -> CaptureResult<Self> {
+        let pid = member.pid();
+        let memory = ProcessMemory::open(pid)?;
+        let now = clock_ns(libc::CLOCK_MONOTONIC);
+        let view = View { pid, last_ran: &before.last_ran, now, earlier };
+        let tids = member.freeze.tids();
+        let stills =
+            tids.iter().map(|&tid| Still::read(tid, &memory, &view)).collect::<CaptureResult<_>>()?;
+        Ok(Self { process: Process { pid, pidfd: pidfd::open(pid)?, memory }, member, stills })
+    }
+
+    /// The extended state of the first thread.
+    pub(crate) fn xstate(&self) -> &[u8] {
+        self.stills[0].xstate()
+    }
+
+    /// Captures all but the descriptors. `files` may do so, as long as there is a journal in the process for what is changed for a moment.
+    pub(crate) fn capture(
+        self,
+        job: &mut Job<'_>,
+        before: &Before,
+        files: impl FnOnce(&mut Job<'_>, &Process, &Journal<'_>) -> CaptureResult<()>,
+    ) -> CaptureResult<(ProcessState, Process)> {
+        let Self { process, member, stills } = self;
+        let pid = process.pid;
+        let memory = &process.memory;
+        let tids = member.freeze.tids();
+        sharing::check_threads(pid, &tids)?;
+
+        let hints = Hints { gadgets: before.gadgets.clone(), call: stills[0].call() };
+        let mut injector = Injector::with_hints(pid, pid, memory, hints)?;
+        leftovers::remove(&process, &mut injector, &member.leftovers, &job.pids)?;
+        capture::point("capture.injected")?;
+        let owners = job.shared.of(pid);
+        let mut task = task::capture_task(&mut injector, tids.clone(), member.freeze.was_stopped)?;
+        task.ppid = member.parent;
+        task.mm = mm::id(owners.memory);
+        task.fd_table = FdTableId(owners.files.unsigned_abs());
+        task.fs = FsId(owners.fs.unsigned_abs());
+        task.sighand = SighandId(owners.sighand.unsigned_abs());
+        let own = |owner: i32| (owner == pid).then_some(());
+        let sighand = own(owners.sighand).map(|()| sighand::capture_sighand(&mut injector)).transpose()?;
+        capture::point("capture.process")?;
+        let owned =
+            own(owners.memory).map(|()| capture_memory(&process, &mut injector, job, &before.mappings));
+        let owned = owned.transpose()?;
+        let fs = own(owners.fs).map(|()| fs::capture_fs(pid)).transpose()?;
+        files(job, &process, &Journal::new(injector.scratch(), memory))?;
+        let scratch = injector.finish_keeping_scratch()?;
+
+        let mut threads = Vec::with_capacity(tids.len());
+        // The leader comes last and takes the scratch area away.
+        for (&tid, still) in tids.iter().zip(stills).rev() {
+            let mut injector = Injector::on_scratch(pid, tid, memory, scratch)?;
+            if tid == pid {
+                injector.own_scratch();
+            }
+            threads.push(capture_thread(&mut injector, still)?);
+            injector.finish()?;
+        }
+        threads.reverse();
+        capture::point("capture.threads")?;
+        Ok((ProcessState { task, threads, memory: owned, sighand, fs }, process))
+    }
+}
+
+fn capture_memory(
+    process: &Process,
+    injector: &mut Injector<'_>,
+    job: &mut Job<'_>,
+    before: &[Mapping],
+) -> CaptureResult<Memory> {
+    let (mut mm, mappings) = mm::capture_mm(process, injector, job.tracking, &mut job.objects, before)?;
+    capture::point("capture.mappings")?;
+    let pages = pages::copy(process, &mut mm, job.tracking)?;
+    capture::point("capture.pages")?;
+    Ok(Memory { mm, mappings, pages })
+}
+
+impl ProcessState {
+    /// The process's record.
+    pub(crate) fn task(&self) -> &TaskV1 {
+        &self.task
+    }
+
+    /// Stores all of it; the job runs meanwhile.
+    pub(crate) fn store(
+        self,
+        writer: &mut CheckpointWriter,
+        stats: &mut pages::MemoryStats,
+    ) -> CaptureResult<()> {
+        writer.record(&self.task)?;
+        for thread in &self.threads {
+            writer.record(thread)?;
+        }
+        if let Some(sighand) = &self.sighand {
+            writer.record(sighand)?;
+        }
+        if let Some(fs) = &self.fs {
+            writer.record(fs)?;
+        }
+        let Some(mut memory) = self.memory else { return Ok(()) };
+        // It may be gone by now: then its flags were those of before.
+        if let Ok(after) = maps::smaps(self.task.pid) {
+            vma::settle(&mut memory.mm.vmas, &memory.mappings, &after);
+        }
+        writer.record(&memory.mm)?;
+        pages::store(memory.pages, &memory.mm, writer, stats)
+    }
+}

@@ -1,0 +1,96 @@
+//! What the processes of a job share with each other: the first that has it gives it its id.
+use crate::error::{CaptureError, CaptureResult};
+use ckpt_sys::kcmp::{self, Resource};
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
+/// The owners of one kind of resource.
+#[derive(Debug)]
+pub(crate) struct Owners {
+    resource: Resource,
+    /// In the order of kcmp(2).
+    owners: Vec<i32>,
+}
+
+impl Owners {
+    /// None known yet.
+    pub(crate) fn new(resource: Resource) -> Self {
+        Self { resource, owners: Vec::new() }
+    }
+
+    /// The process, itself or one that was asked for before, whose resource `pid` has.
+    pub(crate) fn of(&mut self, pid: i32) -> CaptureResult<i32> {
+        let (mut low, mut high) = (0, self.owners.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            match kcmp::compare(self.resource, self.owners[middle], pid)? {
+                Ordering::Equal => return Ok(self.owners[middle]),
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+            }
+        }
+        self.owners.insert(low, pid);
+        Ok(pid)
+    }
+}
+
+/// Who is the first to have what a process has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OwnersOf {
+    /// Its address space.
+    pub(crate) memory: i32,
+    /// Its descriptor table.
+    pub(crate) files: i32,
+    /// Its directories and umask.
+    pub(crate) fs: i32,
+    /// Its signal actions.
+    pub(crate) sighand: i32,
+}
+
+/// What the processes of a job share.
+#[derive(Debug)]
+pub(crate) struct Shared(HashMap<i32, OwnersOf>);
+
+impl Shared {
+    /// Looks at processes, parents before their children.
+    pub(crate) fn find(pids: &[i32]) -> CaptureResult<Self> {
+        let mut memory = Owners::new(Resource::Memory);
+        let mut files = Owners::new(Resource::Files);
+        let mut fs = Owners::new(Resource::Fs);
+        let mut sighand = Owners::new(Resource::SignalActions);
+        let mut found = HashMap::new();
+        for &pid in pids {
+            let owners = OwnersOf {
+                memory: memory.of(pid)?,
+                files: files.of(pid)?,
+                fs: fs.of(pid)?,
+                sighand: sighand.of(pid)?,
+            };
+            found.insert(pid, owners);
+        }
+        Ok(Self(found))
+    }
+
+    /// Of process `pid`.
+    pub(crate) fn of(&self, pid: i32) -> OwnersOf {
+        let own = OwnersOf { memory: pid, files: pid, fs: pid, sighand: pid };
+        self.0.get(&pid).copied().unwrap_or(own)
+    }
+}
+
+/// Refuses a thread that has left the descriptor table or the directories of its process (unshare(2)).
+pub(crate) fn check_threads(pid: i32, tids: &[i32]) -> CaptureResult<()> {
+    for &tid in tids.iter().filter(|tid| **tid != pid) {
+        for (resource, what) in [(Resource::Files, "descriptor table"), (Resource::Fs, "working directory")] {
+            if kcmp::compare(resource, pid, tid)? != Ordering::Equal {
+                return Err(CaptureError::unsupported(
+                    pid,
+                    format!("thread {tid}"),
+                    format!("it has a {what} of its own (unshare), which cannot be saved yet"),
+                    "Save when that thread has ended",
+                ));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! The processes of a job: found from its root downwards, and stopped as one.
+use crate::error::{CaptureError, CaptureResult};
+use crate::freeze::{self, Freeze};
+use ckpt_image::record::DeadTaskV1;
+use ckpt_sys::SysResult;
+use ckpt_sys::inject::Scratch;
+use ckpt_sys::proc::{self, malformed, stat::Stat, status::Status, threads};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// The living processes of the job, the root first, parents before their children. They run on all the while, so some may be gone by now.
+pub(crate) fn members(root: i32) -> Vec<i32> {
+    let mut found = vec![root];
+    let mut at = 0;
+    while let Some(&pid) = found.get(at) {
+        at += 1;
+        let children = threads::children(pid).unwrap_or_default();
+        found.extend(children.into_iter().filter(|child| !is_dead(*child)));
+    }
+    found
+}
+
+fn is_dead(pid: i32) -> bool {
+    Stat::of(pid, pid).map_or(true, |stat| matches!(stat.state, 'Z' | 'X'))
+}
+
+/// One process all of whose threads are stopped.
+#[derive(Debug)]
+pub(crate) struct Member {
+    /// Holds it.
+    pub(crate) freeze: Freeze,
+    /// Its parent, if that is of the job, else 0.
+    pub(crate) parent: i32,
+    /// Scratch areas of captures that were killed.
+    pub(crate) leftovers: Vec<Scratch>,
+}
+
+impl Member {
+    /// Its pid.
+    pub(crate) fn pid(&self) -> i32 {
+        self.freeze.pid()
+    }
+}
+
+/// A job all of whose processes are stopped. Dropping it lets them run.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    members: Vec<Member>,
+    since: Instant,
+}
+
+impl Tree {
+    /// Stops all processes of the job, those included that are born meanwhile: a process is asked for its children only when it is stopped
+    /// and can make no more.
+    pub(crate) fn freeze(root: i32) -> CaptureResult<Self> {
+        let since = Instant::now();
+        let (freeze, leftovers) = freeze::begin_recovered(root)?;
+        let mut tree = Self { members: vec![Member { freeze, parent: 0, leftovers }], since };
+        let mut known = BTreeSet::from([root]);
+        loop {
+            let before = tree.members.len();
+            let mut at = 0;
+            // Again from the start: the child of one that died meanwhile is now the child of a subreaper, perhaps one of the first.
+            while at < tree.members.len() {
+                let parent = tree.members[at].pid();
+                at += 1;
+                for child in threads::children(parent)? {
+                    if !known.contains(&child)
+                        && let Some((freeze, leftovers)) = begin_unless_dead(child)?
+                    {
+                        known.insert(child);
+                        tree.members.push(Member { freeze, parent, leftovers });
+                    }
+                }
+            }
+            if tree.members.len() == before {
+                return Ok(tree);
+            }
+        }
+    }
+
+    /// The processes, the root first, parents before their children.
+    pub(crate) fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Time since the first thread was asked to stop.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// The processes that have ended and that their parents have not waited for.
+    pub(crate) fn dead(&self) -> CaptureResult<Vec<DeadTaskV1>> {
+        let mut dead = Vec::new();
+        for member in &self.members {
+            for child in threads::children(member.pid())? {
+                if is_dead(child) {
+                    dead.push(dead_task(child, member.pid())?);
+                }
+            }
+        }
+        Ok(dead)
+    }
+
+    /// Lets all processes run on.
+    pub(crate) fn thaw(self) {
+        // Children first: a parent that waits for one finds it running.
+        for member in self.members.into_iter().rev() {
+            member.freeze.thaw();
+        }
+    }
+
+    /// Kills all processes where they stand, and waits until they are gone but for their parents' waits.
+    pub(crate) fn kill(self) -> CaptureResult<()> {
+        let mut outcome = Ok(());
+        for member in self.members.into_iter().rev() {
+            outcome = outcome.and(member.freeze.kill());
+        }
+        outcome
+    }
+}
+
+/// None: it has ended.
+fn begin_unless_dead(pid: i32) -> CaptureResult<Option<(Freeze, Vec<Scratch>)>> {
+    if is_dead(pid) {
+        return Ok(None);
+    }
+    match freeze::begin_recovered(pid).map_err(|error| error.or_exited(pid)) {
+        Ok(frozen) => Ok(Some(frozen)),
+        Err(CaptureError::Exited { .. } | CaptureError::NoProcess { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn dead_task(pid: i32, ppid: i32) -> CaptureResult<DeadTaskV1> {
+    let stat = Stat::of(pid, pid)?;
+    let status = Status::of(pid, pid)?;
+    let owner = |name: &'static str| -> SysResult<u32> {
+        u32::try_from(status.number(name)?).map_err(|_| malformed("parse of status", pid))
+    };
+    let mut comm = proc::read(pid, "comm")?;
+    comm.pop_if(|byte| *byte == b'\n');
+    Ok(DeadTaskV1 {
+        pid,
+        ppid,
+        pgid: stat.pgrp,
+        sid: stat.session,
+        exit_signal: stat.exit_signal,
+        status: stat.exit_code,
+        comm,
+        owner: (owner("Uid")?, owner("Gid")?),
+    })
+}
