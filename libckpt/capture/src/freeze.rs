@@ -166,6 +166,7 @@ impl Drop for Freeze {
 /// registers of ours. Also gives the areas that are left and can go: a signal handler may have been called from one.
 pub(crate) fn begin_recovered(pid: i32) -> CaptureResult<(Freeze, Vec<Scratch>)> {
     let begin = Instant::now();
+    let mut pause = Duration::from_millis(1);
     loop {
         let freeze = Freeze::begin(pid)?;
         let memory = ProcessMemory::open(pid)?;
@@ -184,6 +185,8 @@ pub(crate) fn begin_recovered(pid: i32) -> CaptureResult<(Freeze, Vec<Scratch>)>
             Some(tid) if begin.elapsed() > STOP_LIMIT => return Err(freeze.stuck(tid)),
             Some(_) => freeze.thaw(),
         }
-        std::thread::sleep(Duration::from_millis(1));
+        // It comes out as soon as it runs, which may take a while on a busy machine.
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(100));
     }
 }
