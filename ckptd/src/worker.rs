@@ -29,6 +29,8 @@ pub(crate) struct CaptureOrder {
     pub(crate) tracked: Vec<i32>,
     /// Kill the job once it is saved.
     pub(crate) stop: bool,
+    /// What becomes of its TCP connections to the outside.
+    pub(crate) tcp: ckpt_capture::OutsideConnections,
 }
 
 /// What became of a [`CaptureOrder`]. The frame's descriptors are the userfaultfds of `tracked`.
@@ -47,6 +49,8 @@ pub(crate) struct RestoreOrder {
     pub(crate) store: PathBuf,
     /// The checkpoint.
     pub(crate) id: String,
+    /// What becomes of its TCP connections to the outside.
+    pub(crate) tcp: ckpt_restore::OutsideConnections,
 }
 
 /// Take away what a capture left in a process whose worker was killed.

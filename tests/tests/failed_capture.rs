@@ -182,6 +182,33 @@ fn the_capture_is_killed_while_it_peeks() {
     });
 }
 
+/// A connection is read in repair mode, in which the program could not use it.
+#[test]
+fn the_capture_is_killed_while_it_reads_a_connection() {
+    isolated(|sandbox| {
+        for (at, daemon_too) in [(0, false), (3, false), (0, true), (3, true)] {
+            let mut subject = Subject::start(sandbox, "tcp_connections", &[]);
+            sandbox.attach(subject.pid(), "target");
+            let before = View::of(subject.pid());
+            sandbox.kill_daemon();
+            let fault = format!("capture.tcp.repair:kill:skip={at}");
+            let faults =
+                if daemon_too { format!("{},{fault}", fault.replace("kill", "kill-parent")) } else { fault };
+            sandbox.start_daemon(&[("CKPT_FAULT", &faults)]);
+            sandbox.ckpt(["save", "target"]).refused(1, &[]);
+            until("nobody traces the target", || (tracer(subject.pid()) == 0).then_some(()));
+            sandbox.kill_daemon();
+            if daemon_too {
+                sandbox.save("target");
+            }
+            before.must_equal(&View::of(subject.pid()), &faults, &[]);
+            subject.must_be_well(&faults);
+            assert!(subject.process.wait().success());
+            sandbox.kill_daemon();
+        }
+    });
+}
+
 /// Nobody is left to clean up: the next capture does.
 #[test]
 fn the_capture_and_the_daemon_are_killed() {

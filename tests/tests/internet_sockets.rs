@@ -1,12 +1,14 @@
-//! TCP and UDP sockets without a connection.
+//! TCP and UDP sockets.
 use ckpt_tests::isolated;
+use ckpt_tests::sandbox::id;
 use ckpt_tests::subject::Subject;
-use std::io::Read;
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::time::Duration;
 
 ckpt_tests::survives! {
     fn tcp_that_listens => "tcp_listening";
-    fn tcp_connections_come_back_closed => "tcp_lost";
+    fn tcp_connections_within_the_program => "tcp_connections";
     fn udp_unconnected => "udp";
     fn udp_datagrams_that_nobody_has_read => "udp_queues";
     fn multicast_groups => "multicast";
@@ -27,6 +29,91 @@ fn a_killed_server_comes_back_on_its_port() {
         assert_eq!(client.read(&mut [0; 8]).expect("the end"), 0);
         let restored = sandbox.restore(&saved);
         subject.must_be_well("restored");
+        restored.wait_gone();
+    });
+}
+
+/// The clients of `tcp_server`, which is ready.
+struct Clients {
+    idle: TcpStream,
+    full: TcpStream,
+    half: TcpStream,
+}
+
+fn connect(subject: &mut Subject, host: &str) -> Clients {
+    subject.wait_for("port");
+    let port: u16 =
+        std::fs::read_to_string(subject.dir().join("port")).expect("port").parse().expect("a port");
+    let connect = || {
+        let stream = TcpStream::connect((host, port)).expect("connect");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("time-out");
+        stream
+    };
+    let mut clients = Clients { idle: connect(), full: connect(), half: connect() };
+    clients.half.write_all(b"done").expect("write");
+    clients.half.shutdown(Shutdown::Write).expect("shutdown");
+    subject.wait_ready();
+    clients
+}
+
+#[test]
+fn tcp_clients_outside_keep_their_connections() {
+    isolated(|sandbox| {
+        for (family, host) in [("v4", "127.0.0.1"), ("v6", "::1")] {
+            if TcpListener::bind((host, 0)).is_err() {
+                eprintln!("not tested: no {family} here");
+                continue;
+            }
+            let mut subject = Subject::start_unready(sandbox, "tcp_server", &[family]);
+            let mut clients = connect(&mut subject, host);
+            sandbox.attach(subject.pid(), family);
+            let saved = sandbox.save_with(family, &["--stop"]);
+            subject.process.wait();
+            // What is sent while nobody is there is sent again until somebody is.
+            clients.idle.write_all(b"while you were away").expect("write");
+            clients.idle.set_nonblocking(true).expect("mode");
+            assert_eq!(clients.idle.read(&mut [0; 1]).expect_err("held still").kind(), ErrorKind::WouldBlock);
+            clients.idle.set_nonblocking(false).expect("mode");
+
+            let restored = sandbox.restore(&id(&saved));
+            subject.go();
+            let mut text = [0; 19];
+            clients.idle.read_exact(&mut text).expect("an echo");
+            assert_eq!(&text, b"while you were away");
+            let written: usize = std::fs::read_to_string(subject.dir().join("written"))
+                .expect("written")
+                .parse()
+                .expect("a number");
+            let mut all = Vec::new();
+            clients.full.read_to_end(&mut all).expect("all that was written");
+            assert_eq!(all.len(), written + 3);
+            let right = |(at, byte): (usize, &u8)| usize::from(*byte) == at % 251;
+            assert!(all[..written].iter().enumerate().all(right), "what was written comes in order");
+            let mut last = String::new();
+            clients.half.read_to_string(&mut last).expect("the last words");
+            assert_eq!(last, "well");
+            clients.idle.shutdown(Shutdown::Both).expect("shutdown");
+            subject.must_be_well("restored");
+            restored.wait_gone();
+        }
+    });
+}
+
+#[test]
+fn tcp_clients_of_a_killed_server_are_told_that_it_is_gone() {
+    isolated(|sandbox| {
+        let mut subject = Subject::start_unready(sandbox, "tcp_server", &["v4"]);
+        let mut clients = connect(&mut subject, "127.0.0.1");
+        sandbox.attach(subject.pid(), "server");
+        sandbox.ckpt(["save", "server", "--tcp", "refuse"]).refused(1, &["127.0.0.1:", "--tcp"]);
+        let saved = sandbox.save("server");
+        clients.idle.write_all(b"echo").expect("write");
+        subject.process.kill();
+        let ended = clients.idle.read(&mut [0; 1]);
+        assert!(matches!(ended, Ok(0)) || ended.is_err());
+        let restored = sandbox.restore(&saved);
+        // The program finds the connections closed, too.
+        subject.go();
         restored.wait_gone();
     });
 }

@@ -1,7 +1,8 @@
 //! redis-server with 100,000 keys, under load from redis-cli.
 use ckpt_tests::ckpt::Ran;
-use ckpt_tests::process::Process;
+use ckpt_tests::process::{Process, Restored};
 use ckpt_tests::real::{Program, start, survive_rounds};
+use ckpt_tests::sandbox::id;
 use ckpt_tests::wait::until;
 use ckpt_tests::{Sandbox, isolated};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,6 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 const PORT: u16 = 6379;
 const KEYS: u64 = 100_000;
@@ -203,5 +205,55 @@ fn real_redis_with_append_only_file() {
             (ping.stdout == b"PONG\n").then_some(())
         });
         assert_eq!(writes_seen(), redis.written, "a new server on the restored one's file");
+    });
+}
+
+/// A client that counts up, one answer at a time, over one connection for ever.
+fn count(stop: &AtomicBool, done: &AtomicU64) {
+    let mut stream = TcpStream::connect(("127.0.0.1", PORT)).expect("connect");
+    stream.set_read_timeout(Some(Duration::from_secs(120))).expect("time-out");
+    let mut answers = BufReader::new(stream.try_clone().expect("dup"));
+    let mut last = 0;
+    while !stop.load(Ordering::SeqCst) {
+        stream.write_all(b"*2\r\n$4\r\nINCR\r\n$5\r\ncount\r\n").expect("the connection stands");
+        let mut line = String::new();
+        answers.read_line(&mut line).expect("an answer");
+        let now: u64 =
+            line.trim().trim_start_matches(':').parse().unwrap_or_else(|_| panic!("answer {line:?}"));
+        assert!(now > last, "{now} after {last}");
+        last = now;
+        done.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn real_redis_keeps_its_clients() {
+    isolated(|sandbox| {
+        let mut server = start_redis(sandbox, &sandbox.dir().join("redis"), false);
+        let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
+        let mut restored: Option<Restored> = None;
+        std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..8).map(|_| scope.spawn(|| count(&stop, &done))).collect();
+            for _ in 0..5 {
+                let from = done.load(Ordering::SeqCst);
+                until("the clients count on", || {
+                    assert!(clients.iter().all(|client| !client.is_finished()), "a client has ended");
+                    (done.load(Ordering::SeqCst) > from + 200).then_some(())
+                });
+                let saved = sandbox.save_with("redis", &["--stop"]);
+                match restored.take() {
+                    Some(restored) => restored.wait_gone(),
+                    None => drop(server.wait()),
+                }
+                restored = Some(sandbox.restore(&id(&saved)));
+            }
+            let from = done.load(Ordering::SeqCst);
+            until("the clients count on", || (done.load(Ordering::SeqCst) > from + 200).then_some(()));
+            stop.store(true, Ordering::SeqCst);
+            clients.into_iter().for_each(|client| client.join().expect("a client"));
+        });
+        let answer = Command::new("redis-cli").args(["get", "count"]).output().expect("redis-cli");
+        let counted: u64 = String::from_utf8_lossy(&answer.stdout).trim().parse().expect("a number");
+        assert_eq!(counted, done.load(Ordering::SeqCst), "every count was made once");
     });
 }

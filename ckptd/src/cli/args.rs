@@ -157,6 +157,29 @@ pub(crate) struct Save {
     /// End the job once it is saved
     #[arg(long)]
     pub(crate) stop: bool,
+    /// What becomes of TCP connections to the outside
+    #[arg(long, value_enum, default_value = "keep")]
+    pub(crate) tcp: SaveTcp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SaveTcp {
+    /// With --stop they are held still until the checkpoint is restored
+    Keep,
+    /// With --stop they end
+    Close,
+    /// The job is not saved while it has any
+    Refuse,
+}
+
+impl From<SaveTcp> for ckpt_capture::OutsideConnections {
+    fn from(choice: SaveTcp) -> Self {
+        match choice {
+            SaveTcp::Keep => Self::Keep,
+            SaveTcp::Close => Self::Close,
+            SaveTcp::Refuse => Self::Refuse,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -176,6 +199,32 @@ pub(crate) struct Restore {
     /// What happens to the data files
     #[arg(long, value_enum, default_value = "keep")]
     pub(crate) files: FilesChoice,
+    /// What becomes of TCP connections to the outside
+    #[arg(long, value_enum, default_value = "keep")]
+    pub(crate) tcp: RestoreTcp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RestoreTcp {
+    /// Those that `save --stop` holds still go on, the others are closed
+    Keep,
+    /// All go on: right only if nothing has gone over them since
+    Force,
+    /// They are closed by the other side
+    Close,
+    /// They are broken
+    Reset,
+}
+
+impl From<RestoreTcp> for ckpt_restore::OutsideConnections {
+    fn from(choice: RestoreTcp) -> Self {
+        match choice {
+            RestoreTcp::Keep => Self::Keep,
+            RestoreTcp::Force => Self::Force,
+            RestoreTcp::Close => Self::Close,
+            RestoreTcp::Reset => Self::Reset,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

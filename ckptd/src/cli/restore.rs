@@ -8,7 +8,7 @@ use crate::pids;
 use crate::protocol::{Answer, Register, Request, Source};
 use ckpt_dirty::Tracking;
 use ckpt_image::{Image, Store};
-use ckpt_restore::RestoreRequest;
+use ckpt_restore::{OutsideConnections, RestoreRequest};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Brings a checkpoint back; in the foreground, ends as the program ends.
@@ -29,7 +29,8 @@ pub(crate) fn restore(context: &Context, options: &Restore) -> Outcome<u8> {
     let image = store.image(&id)?;
     Client::of_existing(&context.store)?.forget_tickets(&image.manifest().job);
     pids::wait_until_free(&image).map_err(|failure| explain(failure, options.pid))?;
-    if options.detach { detached(context, &image) } else { foreground(context, &image) }
+    let tcp = options.tcp.into();
+    if options.detach { detached(context, &image, tcp) } else { foreground(context, &image, tcp) }
 }
 
 /// `--pid auto` promises a way out that does not exist yet.
@@ -44,8 +45,8 @@ fn explain(mut failure: Failure, choice: PidChoice) -> Failure {
     failure
 }
 
-fn detached(context: &Context, image: &Image) -> Outcome<u8> {
-    let request = Request::Restore { id: image.manifest().id.to_string() };
+fn detached(context: &Context, image: &Image, tcp: OutsideConnections) -> Outcome<u8> {
+    let request = Request::Restore { id: image.manifest().id.to_string(), tcp };
     let Answer::Restored { job, pid } = Client::of_existing(&context.store)?.call(&request, &[])? else {
         return Err(Failure::new("the daemon gave an answer to another question"));
     };
@@ -57,9 +58,9 @@ fn detached(context: &Context, image: &Image) -> Outcome<u8> {
     Ok(0)
 }
 
-fn foreground(context: &Context, image: &Image) -> Outcome<u8> {
+fn foreground(context: &Context, image: &Image, outside: OutsideConnections) -> Outcome<u8> {
     let foreground = Foreground::prepare()?;
-    let restored = ckpt_restore::restore(&RestoreRequest { image, stdio: [0, 1, 2], track: true })?;
+    let restored = ckpt_restore::restore(&RestoreRequest { image, stdio: [0, 1, 2], track: true, outside })?;
     let tracking = restored.tracking.map(Tracking::into_fds).unwrap_or_default();
     if let Err(failure) = register(context, image, restored.root_pid, tracking) {
         eprintln!("ckpt: {} runs unprotected: {}", image.manifest().job, failure.message);

@@ -10,5 +10,8 @@ pub(crate) fn rm(context: &Context, id: &str) -> Outcome<()> {
     let id: CheckpointId = id.parse().map_err(Failure::new)?;
     let _progress = Progress::spinner(context, &format!("deleting {id}"));
     store.remove(&id)?;
+    if let Err(error) = ckpt_restore::release(&id) {
+        tracing::warn!("TCP connections are still held still for {id}: {error}");
+    }
     Ok(())
 }

@@ -13,6 +13,7 @@ pub(crate) fn save(context: &Context, options: &Options) -> Outcome<()> {
         target: Some(options.target.clone()),
         full: options.full,
         stop: options.stop,
+        tcp: options.tcp.into(),
         notify: false,
     });
     let Answer::Saved(saved) = Client::of_store(&context.store)?.call(&request, &[])? else {

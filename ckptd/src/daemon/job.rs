@@ -1,5 +1,6 @@
 //! One live job, and the task that watches and saves it.
 use super::Daemon;
+use super::save::How;
 use crate::protocol::{LiveJob, Source};
 use crate::target::Target;
 use std::cell::{Cell, RefCell};
@@ -126,7 +127,7 @@ impl Daemon {
                 () = async { sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => {
                     let _busy = self.work();
                     // The error is in the log and in the job already; the job goes on, and so does its schedule.
-                    let _ = self.save(job, false, false).await;
+                    let _ = self.save(job, How::default()).await;
                     last = Instant::now();
                 }
             }

@@ -5,6 +5,7 @@ use crate::failure::{Failure, Outcome};
 use crate::protocol::{Register, Save, Saved, Source};
 use crate::target::{self, Holder};
 use crate::worker::CaptureOrder;
+use ckpt_capture::OutsideConnections;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
@@ -24,6 +25,17 @@ pub(super) enum Ticket {
     Done(Outcome<Saved>),
 }
 
+/// How a checkpoint is taken.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct How {
+    /// Even where an incremental one is possible, a full one.
+    pub(super) full: bool,
+    /// The job ends with it.
+    pub(super) stop: bool,
+    /// What becomes of TCP connections to the outside.
+    pub(super) tcp: OutsideConnections,
+}
+
 impl Daemon {
     /// Saves what a client asks for.
     pub(super) async fn save_for_client(self: &Rc<Self>, request: &Save, peer: i32) -> Outcome<Saved> {
@@ -32,7 +44,7 @@ impl Daemon {
             None => (self.job_of_peer(peer)?, false),
             Some(target) => self.find(target).await?,
         };
-        let outcome = self.save(&job, request.full, request.stop).await;
+        let outcome = self.save(&job, How { full: request.full, stop: request.stop, tcp: request.tcp }).await;
         if attached && outcome.is_err() {
             // It was attached for this checkpoint alone: leave it as it was.
             self.leave(&job);
@@ -87,7 +99,7 @@ impl Daemon {
     }
 
     /// Takes one checkpoint; waits for its turn if one is under way.
-    pub(super) async fn save(self: &Rc<Self>, job: &Rc<Job>, full: bool, stop: bool) -> Outcome<Saved> {
+    pub(super) async fn save(self: &Rc<Self>, job: &Rc<Job>, how: How) -> Outcome<Saved> {
         let mut turn = job.turn.lock().await;
         if !target::still_runs(job.target.pid, job.target.start_time) {
             return Err(Failure::new(format!("job {} (pid {}) has ended", job.name, job.target.pid))
@@ -97,10 +109,11 @@ impl Daemon {
             store: self.store.clone(),
             job: job.name.clone(),
             pid: job.target.pid,
-            full,
+            full: how.full,
             last: job.last.borrow().clone(),
             tracked: turn.iter().map(|(pid, _)| *pid).collect(),
-            stop,
+            stop: how.stop,
+            tcp: how.tcp,
         };
         let tracking = std::mem::take(&mut *turn);
         job.saving.set(true);

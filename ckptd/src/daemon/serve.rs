@@ -62,8 +62,8 @@ impl Daemon {
                 self.sweep();
                 Ok(Answer::Jobs { jobs: self.jobs.borrow().iter().map(|job| job.live()).collect() })
             }
-            Request::Restore { id } => match id.parse::<CheckpointId>() {
-                Ok(id) => self.restore(&id).await,
+            Request::Restore { id, tcp } => match id.parse::<CheckpointId>() {
+                Ok(id) => self.restore(&id, tcp).await,
                 Err(error) => Err(Failure::usage(error)),
             },
         };

@@ -5,6 +5,7 @@ use crate::failure::{Failure, Outcome};
 use crate::protocol::{self, Answer, Register, Saved, Source, frame};
 use crate::worker::{CaptureOrder, CaptureReport, CleanOrder, CleanReport, RestoreOrder, RestoreReport};
 use ckpt_image::CheckpointId;
+use ckpt_restore::OutsideConnections;
 use nix::sys::wait::WaitStatus;
 use serde::{Serialize, de::DeserializeOwned};
 use std::io;
@@ -60,8 +61,12 @@ impl Daemon {
     }
 
     /// Has a worker bring a checkpoint back; the restored program then becomes this daemon's child.
-    pub(super) async fn restore(self: &Rc<Self>, id: &CheckpointId) -> Outcome<Answer> {
-        let order = RestoreOrder { store: self.store.clone(), id: id.to_string() };
+    pub(super) async fn restore(
+        self: &Rc<Self>,
+        id: &CheckpointId,
+        tcp: OutsideConnections,
+    ) -> Outcome<Answer> {
+        let order = RestoreOrder { store: self.store.clone(), id: id.to_string(), tcp };
         let (report, fds) = self.order::<RestoreReport>("__restore", &order, Tracking::new()).await?;
         let pid = report.pid;
         let register = Register {

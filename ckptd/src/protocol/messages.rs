@@ -24,6 +24,9 @@ pub(crate) enum Request {
     Restore {
         /// Its id.
         id: String,
+        /// What becomes of TCP connections to the outside.
+        #[serde(default)]
+        tcp: ckpt_restore::OutsideConnections,
     },
 }
 
@@ -78,6 +81,9 @@ pub(crate) struct Save {
     /// End the job once it is saved.
     #[serde(default)]
     pub(crate) stop: bool,
+    /// What becomes of TCP connections to the outside.
+    #[serde(default)]
+    pub(crate) tcp: ckpt_capture::OutsideConnections,
     /// Answer at once with a ticket, for a program that saves itself and so must not hold a connection meanwhile.
     #[serde(default)]
     pub(crate) notify: bool,
@@ -261,6 +267,7 @@ mod tests {
             target: Some("web".into()),
             full: true,
             stop: false,
+            tcp: Default::default(),
             notify: false,
         }));
         assert_eq!(payload.last(), Some(&b'\n'));

@@ -21,6 +21,7 @@ pub(super) fn capture(order: CaptureOrder, fds: Vec<OwnedFd>) -> Outcome<Report<
         parent: parent(&store, order.last.as_deref()),
         tracking: (!tracking.is_empty()).then(|| Tracking::from_fds(tracking)),
         after: if order.stop { After::Kill } else { After::Run },
+        outside: order.tcp,
     })?;
     let saved = Saved {
         id: captured.id.to_string(),

@@ -12,7 +12,12 @@ pub(super) fn restore(order: RestoreOrder, _: Vec<OwnedFd>) -> Outcome<Report<Re
     let image = store.image(&id)?;
     crate::pids::wait_until_free(&image)?;
     // The daemon gave this process /dev/null for input and output, and its log for errors, which is not for the program.
-    let restored = ckpt_restore::restore(&RestoreRequest { image: &image, stdio: [0, 1, 1], track: true })?;
+    let restored = ckpt_restore::restore(&RestoreRequest {
+        image: &image,
+        stdio: [0, 1, 1],
+        track: true,
+        outside: order.tcp,
+    })?;
     let (tracked, fds) = restored.tracking.map(Tracking::into_fds).unwrap_or_default().into_iter().unzip();
     Ok((RestoreReport { job: image.manifest().job.clone(), pid: restored.root_pid, tracked }, fds))
 }

@@ -1,4 +1,5 @@
 //! The way of a checkpoint: what is done before, within and after the pause.
+use crate::connections::{Held, OutsideConnections};
 use crate::error::{CaptureError, CaptureResult};
 use crate::files::Journal;
 use crate::interrupted::Earlier;
@@ -46,6 +47,8 @@ pub struct CaptureRequest<'a> {
     pub tracking: Option<Tracking>,
     /// What becomes of the job.
     pub after: After,
+    /// What becomes of its TCP connections to the outside.
+    pub outside: OutsideConnections,
 }
 
 /// A committed checkpoint.
@@ -93,7 +96,10 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
 
     let tree = Tree::freeze(root)?;
     point("capture.seized")?;
-    let frozen = capture_frozen(request.job, &tree, &mut tracking, &before, &earlier)?;
+    let held = Held::new(request.outside, request.after == After::Kill);
+    let mut frozen =
+        capture_frozen(request.job, &tree, &mut tracking, &before, &earlier, Objects::new(held))?;
+    let connections = std::mem::take(&mut frozen.objects.held);
     point("capture.captured")?;
     tracking.retain(&frozen.pids());
     // A job that is to end stays stopped until its checkpoint is safe.
@@ -124,6 +130,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let tracking = match held {
         Some(tree) => {
             tree.kill()?;
+            connections.leave(&id);
             None
         }
         None => Some(tracking),
@@ -182,6 +189,7 @@ fn capture_frozen(
     tracking: &mut Tracking,
     before: &HashMap<i32, Before>,
     earlier: &HashMap<i32, Earlier>,
+    objects: Objects,
 ) -> CaptureResult<Frozen> {
     let unread = Before::default();
     let before = |pid: i32| before.get(&pid).unwrap_or(&unread);
@@ -196,7 +204,7 @@ fn capture_frozen(
 
     let pids: Vec<i32> = tree.members().iter().map(Member::pid).collect();
     let shared = Shared::find(&pids)?;
-    let mut job = Job { tracking, shared, objects: Objects::default(), pids };
+    let mut job = Job { tracking, shared, objects, pids };
     let (mut processes, mut holders, mut tables) = (Vec::new(), Vec::new(), Vec::new());
     // The root comes last: it keeps the journal of what is changed for a moment while descriptors are looked at.
     for stopped in stopped.into_iter().rev() {

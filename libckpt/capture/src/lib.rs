@@ -8,6 +8,7 @@
 mod buffer;
 mod capture;
 mod check;
+mod connections;
 mod content;
 mod creds;
 pub mod error;
@@ -34,5 +35,6 @@ mod vma;
 
 pub use capture::{After, CaptureRequest, Captured, capture};
 pub use check::{Finding, check};
+pub use connections::OutsideConnections;
 pub use error::CaptureError;
 pub use leftovers::clean;

@@ -1,4 +1,5 @@
 //! Objects that descriptors and mappings of a job share, found by identity while its records are made.
+use crate::connections::Held;
 use ckpt_image::page::Space;
 use ckpt_image::record::{GhostId, GhostV1, OpenFileV1, ShmemId, ShmemV1};
 use std::collections::HashMap;
@@ -26,6 +27,8 @@ pub(crate) struct Objects {
     pub(crate) shmems: Vec<ShmemV1>,
     /// Unlinked files.
     pub(crate) ghosts: Vec<GhostV1>,
+    /// TCP connections.
+    pub(crate) held: Held,
     /// Contents of ghosts and shared memory.
     pub(crate) copied: Vec<CopiedPages>,
     shmem_ids: HashMap<InodeKey, ShmemId>,
@@ -33,6 +36,11 @@ pub(crate) struct Objects {
 }
 
 impl Objects {
+    /// Of a job whose connections are `held`.
+    pub(crate) fn new(held: Held) -> Self {
+        Self { held, ..Self::default() }
+    }
+
     /// The id of the shared memory object with this inode, and whether it is new: then the caller adds its record and its pages.
     pub(crate) fn shmem(&mut self, key: InodeKey) -> (ShmemId, bool) {
         let next = ShmemId(u32::try_from(self.shmem_ids.len()).unwrap_or(u32::MAX));

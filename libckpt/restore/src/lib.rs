@@ -7,6 +7,7 @@
 //! process dies with its tracer.
 mod birth;
 mod builder;
+mod connections;
 mod content;
 mod creds;
 mod dead;
@@ -28,5 +29,6 @@ mod timer;
 mod vdso;
 mod vma;
 
+pub use connections::{OutsideConnections, release};
 pub use error::RestoreError;
 pub use restore::{RestoreRequest, Restored, restore};

@@ -1,6 +1,7 @@
 //! The way of a restore: from nothing to a running job.
 use crate::birth::{self, Births, Family, Member};
 use crate::builder::Builder;
+use crate::connections::OutsideConnections;
 use crate::content::Contents;
 use crate::error::{RestoreError, RestoreResult};
 use crate::leader::{self, Leader};
@@ -23,6 +24,8 @@ pub struct RestoreRequest<'a> {
     pub stdio: [RawFd; 3],
     /// Track dirty pages from the first instruction on, so that the next checkpoint is incremental.
     pub track: bool,
+    /// What becomes of TCP connections to the outside.
+    pub outside: OutsideConnections,
 }
 
 /// A job that runs again.
@@ -49,7 +52,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     let mut family = births.carry_out(&steps)?;
     dead::bury(&mut family, &records.dead)?;
 
-    restore_files(request, &records, &mut contents, &mut family)?;
+    let connections = restore_files(request, &records, &mut contents, &mut family)?;
     contents.finish_seals()?;
     let mut tracking = Tracking::default();
     let mut scratches = HashMap::new();
@@ -72,6 +75,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
         let (scratch, memory) = scratches[&task.pid];
         restore_threads(&records, task, scratch, memory)?;
     }
+    connections.go_on()?;
     for task in records.tasks.iter().rev() {
         leader::let_go(task)?;
     }
@@ -89,7 +93,7 @@ fn restore_files(
     records: &Records,
     contents: &mut Contents,
     family: &mut Family<'_>,
-) -> RestoreResult<()> {
+) -> RestoreResult<files::Connections> {
     let mut holders = Vec::new();
     let mut builders: HashMap<i32, _> =
         family.iter_mut().map(|(pid, member)| (*pid, &mut member.builder)).collect();
@@ -98,7 +102,7 @@ fn restore_files(
             holders.push((builder, table));
         }
     }
-    files::restore_files(holders, contents, request.image, request.stdio)
+    files::restore_files(holders, contents, request.image, request.stdio, request.outside)
 }
 
 /// All that the threads of a process share but memory and descriptors; and the threads themselves, without their state.

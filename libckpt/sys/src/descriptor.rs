@@ -96,6 +96,15 @@ pub fn unsent_bytes(fd: BorrowedFd<'_>) -> SysResult<u32> {
     check("ioctl(SIOCOUTQ)", fd, outcome).map(|_| bytes.unsigned_abs())
 }
 
+/// Bytes that a TCP connection has not sent even once (SIOCOUTQNSD).
+pub fn never_sent_bytes(fd: BorrowedFd<'_>) -> SysResult<u32> {
+    const SIOCOUTQNSD: libc::Ioctl = 0x894b;
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: `bytes` is an int, as SIOCOUTQNSD takes it.
+    let outcome = unsafe { libc::ioctl(fd.as_raw_fd(), SIOCOUTQNSD, &raw mut bytes) };
+    check("ioctl(SIOCOUTQNSD)", fd, outcome).map(|_| bytes.unsigned_abs())
+}
+
 /// Copies what is in pipe `from` to pipe `to` and takes nothing away (tee(2)); the number of bytes.
 pub fn tee(from: BorrowedFd<'_>, to: BorrowedFd<'_>, max: usize) -> SysResult<usize> {
     // SAFETY: no pointers.

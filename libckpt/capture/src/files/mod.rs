@@ -1,8 +1,8 @@
 //! Descriptors: the tables of the processes and the open file descriptions behind it, read from outside.
 //!
 //! A duplicate of each description is brought here by pidfd_getfd(2). It shares its state with the job's, so it is only looked at, never
-//! read, moved or set. The one exception is SO_PEEK_OFF of a socket with a queue of several messages, which is put back at once, or by whoever finds the
-//! journal of a capture that was killed.
+//! read, moved or set. The exceptions are SO_PEEK_OFF of a socket with a queue of several messages and TCP_REPAIR of a connection, which are put back at
+//! once, or by whoever finds the journal of a capture that was killed.
 mod anon;
 mod device;
 mod epoll;
@@ -51,6 +51,8 @@ struct Context<'a> {
     queues: HashMap<OpenFileId, Vec<DatagramV1>>,
     /// Multicast groups that sockets have joined; read when one is asked for.
     groups: socket::Groups,
+    /// TCP connections.
+    connections: socket::Connections,
 }
 
 impl Context<'_> {
@@ -122,7 +124,7 @@ pub(crate) fn undo(pids: &[i32], left_behind: &Journal<'_>, journal: &Journal<'_
     }
     // It may have been closed since.
     if let Some(file) = index.socket(note.inode) {
-        ckpt_sys::socket::set_int_option(file.dup(), libc::SOL_SOCKET, libc::SO_PEEK_OFF, note.peek_offset)?;
+        note.undo(file.dup())?;
     }
     left_behind.clear()
 }
@@ -130,6 +132,7 @@ pub(crate) fn undo(pids: &[i32], left_behind: &Journal<'_>, journal: &Journal<'_
 /// Describes all of the index in `objects`.
 fn describe_all(index: &mut FileIndex, objects: &mut Objects, journal: &Journal<'_>) -> CaptureResult<()> {
     let (unix, queues) = look_at_unix_sockets(index, Some(journal))?;
+    let connections = socket::Connections::look_at(index, Some((&mut objects.held, journal)))?;
     let mut described = Vec::with_capacity(index.files().len());
     let mut context = Context {
         index,
@@ -138,6 +141,7 @@ fn describe_all(index: &mut FileIndex, objects: &mut Objects, journal: &Journal<
         unix,
         queues,
         groups: socket::Groups::default(),
+        connections,
     };
     for file in index.files() {
         described.push(describe(&mut context, file)?);
@@ -157,7 +161,9 @@ pub(crate) fn check(pids: &[i32]) -> Vec<CaptureError> {
             .and_then(|process| collect(pid, process.as_fd(), &index::list(pid)?, &mut index));
         errors.extend(looked.map_err(|error| error.or_exited(pid)).err());
     }
-    let (unix, queues) = match look_at_unix_sockets(&mut index, None) {
+    let looked = look_at_unix_sockets(&mut index, None)
+        .and_then(|unix| Ok((unix, socket::Connections::look_at(&index, None)?)));
+    let ((unix, queues), connections) = match looked {
         Ok(looked) => looked,
         Err(error) => return vec![error],
     };
@@ -168,6 +174,7 @@ pub(crate) fn check(pids: &[i32]) -> Vec<CaptureError> {
         unix,
         queues,
         groups: socket::Groups::default(),
+        connections,
     };
     let files: Vec<Rc<FoundFile>> = index.files().to_vec();
     errors.extend(files.iter().filter_map(|file| describe(&mut context, file).err()));

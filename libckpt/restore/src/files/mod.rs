@@ -18,7 +18,10 @@ mod socket;
 mod stdio;
 mod timerfd;
 
+pub(crate) use socket::Connections;
+
 use crate::builder::Builder;
+use crate::connections::OutsideConnections;
 use crate::content::Contents;
 use crate::error::{RestoreError, RestoreResult};
 use channel::Channel;
@@ -47,6 +50,9 @@ struct Maker<'a, 'm> {
     /// Our descriptors that stand for the outside.
     stdio: [RawFd; 3],
     made: Made,
+    /// What becomes of TCP connections to the outside.
+    outside: OutsideConnections,
+    connections: Connections,
 }
 
 impl Maker<'_, '_> {
@@ -92,13 +98,14 @@ fn close_all(builder: &mut Builder<'_>) -> RestoreResult<()> {
     builder.call("close_range", &"inherited descriptors", libc::SYS_close_range, &args).map(drop)
 }
 
-/// Gives processes under construction, which have none, the descriptors of their tables.
+/// Gives processes under construction, which have none, the descriptors of their tables. The job's TCP connections go on when the result is told so.
 pub(crate) fn restore_files<'a>(
     holders: Vec<(&'a mut Builder<'_>, &'a FdTableV1)>,
     contents: &'a mut Contents,
     image: &'a Image,
     stdio: [RawFd; 3],
-) -> RestoreResult<()> {
+    outside: OutsideConnections,
+) -> RestoreResult<Connections> {
     let _limit = RaisedLimit::new();
     let files: Vec<OpenFileV1> = image.records()?;
     let used = epoll::numbers(&files);
@@ -108,7 +115,15 @@ pub(crate) fn restore_files<'a>(
         let channel = Channel::open(builder, table, &used)?;
         sites.push(Site { builder, table, channel });
     }
-    let mut maker = Maker { sites, contents, image, stdio, made: HashMap::new() };
+    let mut maker = Maker {
+        sites,
+        contents,
+        image,
+        stdio,
+        made: HashMap::new(),
+        outside,
+        connections: Connections::default(),
+    };
     make_all(&mut maker, &files)?;
     for file in &files {
         common::finish(file, maker.made(file.id)?)?;
@@ -121,7 +136,9 @@ pub(crate) fn restore_files<'a>(
     for file in &files {
         locks::restore_locks(&mut maker, file)?;
     }
-    maker.sites.into_iter().try_for_each(|Site { builder, channel, .. }| channel.close(builder))
+    let Maker { sites, connections, .. } = maker;
+    sites.into_iter().try_for_each(|Site { builder, channel, .. }| channel.close(builder))?;
+    Ok(connections)
 }
 
 fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1]) -> RestoreResult<()> {

@@ -1,16 +1,12 @@
 //! TCP and UDP.
 //!
-//! Until established TCP connections can be kept, such a connection is saved as lost: the restored program reads what
-//! had arrived, then finds that the other side has closed, as after a failure of the network; the running program and its peers
-//! notice nothing.
-use super::{check_filter, datagrams, multicast, options};
+use super::{check_filter, datagrams, multicast, options, tcp};
 use crate::error::CaptureResult;
 use crate::files::{Context, FoundFile};
-use ckpt_image::record::{FarEndV1, FileKindV1, SocketStateV1, SocketV1, TcpConnectionV1};
-use ckpt_sys::{descriptor, socket};
+use ckpt_image::record::{FileKindV1, SocketStateV1, SocketV1};
+use ckpt_sys::{descriptor, socket, tcp_state};
+use std::os::fd::BorrowedFd;
 
-const TCP_CLOSE: u8 = 7;
-const TCP_LISTEN: u8 = 10;
 /// `tcpi_unacked` and `tcpi_sacked` in `struct tcp_info`: of a listener the connections that wait, and the backlog.
 const TCPI_UNACKED: std::ops::Range<usize> = 24..28;
 const TCPI_SACKED: std::ops::Range<usize> = 28..32;
@@ -27,7 +23,7 @@ pub(super) fn describe_stream(
     let fd = file.dup();
     let info = socket::option(fd, libc::IPPROTO_TCP, libc::TCP_INFO, 256)?.unwrap_or_default();
     let listens = socket::int_option(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN)? == Some(1);
-    let state = info.first().copied().unwrap_or(TCP_CLOSE);
+    let state = info.first().copied().unwrap_or(tcp_state::CLOSE);
     let peer = socket::peer_name(fd)?;
     // A socket that was never connected shows no end of file.
     let ended = socket::ready(fd) & libc::POLLRDHUP != 0;
@@ -36,29 +32,23 @@ pub(super) fn describe_stream(
         record.local = socket::local_name(fd)?;
         let word =
             |range| info.get(range).and_then(|bytes: &[u8]| bytes.try_into().ok()).map(u32::from_ne_bytes);
-        let of_listener = |range| word(range).filter(|_| state == TCP_LISTEN);
+        let of_listener = |range| word(range).filter(|_| state == tcp_state::LISTEN);
         let backlog = of_listener(TCPI_SACKED).unwrap_or(BACKLOG_DEFAULT);
-        record.internet.waiting = of_listener(TCPI_UNACKED).unwrap_or(0);
+        let own = context.connections.own_waiting(record.inode);
+        record.internet.waiting = of_listener(TCPI_UNACKED).unwrap_or(0).saturating_sub(own);
         if record.internet.waiting > 0 {
             tell_of_waiting(context, file, record.internet.waiting);
         }
         SocketStateV1::Listening { backlog }
-    } else if peer.is_some() || ended || !matches!(state, TCP_CLOSE) {
-        SocketStateV1::Tcp(TcpConnectionV1 {
-            state,
-            peer: peer.unwrap_or_default(),
-            far_end: FarEndV1::Lost,
-            send_seq: 0,
-            sent: Vec::new(),
-            unsent: 0,
-            receive_seq: 0,
-            received: arrived(context, file),
-            mss: 0,
-            window_scale: None,
-            sack: false,
-            timestamp: None,
-            window: [0; 5],
-        })
+    } else if let Some(connection) = context.connections.get(file) {
+        record.local = socket::local_name(fd)?;
+        // Without the end of the stream from the other side, only the program itself has made an end of reading.
+        record.shutdown = u32::from(ended && !tcp_state::is_closed_by_peer(connection.state));
+        options::add_buffers(fd, &mut record.options)?;
+        SocketStateV1::Tcp(connection.clone())
+    } else if peer.is_some() || ended || !matches!(state, tcp_state::CLOSE) {
+        let received = if context.objects.is_some() { arrived(fd) } else { Vec::new() };
+        SocketStateV1::Tcp(tcp::lost(state, peer.unwrap_or_default(), received))
     } else {
         record.local = bound_name(file)?;
         SocketStateV1::Unconnected
@@ -73,13 +63,13 @@ fn tell_of_waiting(context: &Context<'_>, file: &FoundFile, waiting: u32) {
 }
 
 /// What has arrived on a connection and was not read.
-fn arrived(context: &Context<'_>, file: &FoundFile) -> Vec<u8> {
-    let bytes = descriptor::readable_bytes(file.dup()).unwrap_or(0);
-    if bytes == 0 || context.objects.is_none() {
+pub(super) fn arrived(fd: BorrowedFd<'_>) -> Vec<u8> {
+    let bytes = descriptor::readable_bytes(fd).unwrap_or(0);
+    if bytes == 0 {
         return Vec::new();
     }
     let max = usize::try_from(bytes).unwrap_or(0);
-    socket::receive(file.dup(), max, libc::MSG_PEEK).ok().flatten().unwrap_or_default().data
+    socket::receive(fd, max, libc::MSG_PEEK).ok().flatten().unwrap_or_default().data
 }
 
 /// Saves a UDP socket.

@@ -1,12 +1,15 @@
 //! Sockets.
+mod connections;
 mod datagrams;
 mod inet;
 pub(super) mod journal;
 mod multicast;
 mod options;
 pub(super) mod peek;
+mod tcp;
 mod unix;
 
+pub(super) use connections::Connections;
 pub(super) use multicast::Groups;
 
 use super::{Context, FoundFile};

@@ -161,3 +161,14 @@ pub(super) fn read_options(fd: BorrowedFd<'_>, socket: &SocketV1) -> CaptureResu
     }
     Ok(options)
 }
+
+/// Adds the sizes of both buffers, which grow by themselves as a connection needs them, and whether the program has set them.
+pub(super) fn add_buffers(fd: BorrowedFd<'_>, options: &mut Vec<(i32, i32, Vec<u8>)>) -> CaptureResult<()> {
+    for name in [libc::SO_SNDBUF, libc::SO_RCVBUF, SO_BUF_LOCK] {
+        options.retain(|(level, known, _)| (*level, *known) != (libc::SOL_SOCKET, name));
+        if let Some(value) = option(fd, libc::SOL_SOCKET, name, INT)? {
+            options.push((libc::SOL_SOCKET, name, value));
+        }
+    }
+    Ok(())
+}

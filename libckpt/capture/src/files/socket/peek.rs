@@ -119,7 +119,7 @@ impl<'a> PeekOffset<'a> {
         before: i32,
         journal: &'a Journal<'a>,
     ) -> CaptureResult<Self> {
-        journal.write(&Note { inode: file.meta.ino(), peek_offset: before })?;
+        journal.write(&Note { inode: file.meta.ino(), peek_offset: before, repair: None })?;
         let mut guard = Self { fd: file.dup(), before, journal };
         point("capture.peek.noted")?;
         guard.seek(offset)?;

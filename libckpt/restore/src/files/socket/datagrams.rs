@@ -1,17 +1,15 @@
 //! UDP datagrams that waited to be read: they arrive again, from where they came.
-use super::address;
+use super::buffer::{Buffer, Room};
 use super::packet::{Envelope, Postman};
 use crate::error::RestoreResult;
 use ckpt_image::record::{InternetDatagramV1, SocketV1};
+use ckpt_sys::sockaddr as address;
 use ckpt_sys::{SysResult, inet_diag, socket};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 const SO_MEMINFO: i32 = 55;
-const SO_BUF_LOCK: i32 = 72;
-/// Room for a queue that is charged with more than it was, bytes.
-const ROOM: i32 = 256 << 20;
 /// How long a datagram may take within the machine.
 const DEADLINE: Duration = Duration::from_secs(2);
 
@@ -127,28 +125,21 @@ fn memory_used(fd: BorrowedFd<'_>) -> SysResult<u32> {
 struct Opened<'a> {
     fd: BorrowedFd<'a>,
     device: Vec<u8>,
-    buffer: i32,
-    locked: i32,
+    room: Room<'a>,
 }
 
 impl<'a> Opened<'a> {
     fn new(fd: BorrowedFd<'a>) -> SysResult<Self> {
-        let int = |name| Ok(socket::int_option(fd, libc::SOL_SOCKET, name)?.unwrap_or(0));
         let device = socket::option(fd, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, 16)?.unwrap_or_default();
-        let opened = Self { fd, device, buffer: int(libc::SO_RCVBUF)?, locked: int(SO_BUF_LOCK)? };
-        if !opened.device.is_empty() {
+        if !device.is_empty() {
             socket::set_option(fd, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, b"\0")?;
         }
-        socket::set_int_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, ROOM)
-            .or_else(|_| socket::set_int_option(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, ROOM))?;
-        Ok(opened)
+        Ok(Self { fd, device, room: Room::make(fd, Buffer::Receive)? })
     }
 
     /// Makes it as it was.
     fn close(self) -> SysResult<()> {
-        let set = |name, value| socket::set_int_option(self.fd, libc::SOL_SOCKET, name, value);
-        set(libc::SO_RCVBUFFORCE, self.buffer / 2).or_else(|_| set(libc::SO_RCVBUF, self.buffer / 2))?;
-        set(SO_BUF_LOCK, self.locked)?;
+        self.room.end()?;
         if self.device.is_empty() {
             return Ok(());
         }

@@ -1,23 +1,20 @@
 //! TCP and UDP.
-use super::{address, datagrams, multicast, options};
+use super::{datagrams, multicast, options};
+use crate::connections::OutsideConnections;
 use crate::error::{RestoreError, RestoreResult};
 use crate::files::Maker;
 use ckpt_image::record::{OpenFileId, SocketStateV1, SocketV1, TcpConnectionV1};
+use ckpt_sys::sockaddr as address;
 use ckpt_sys::socket::{self, Attached};
 use ckpt_sys::{SysError, SysResult, inet_diag};
 use nix::errno::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Makes all sockets of TCP and UDP. Those with a name come first: a stand-in for a lost connection takes any port that is free.
+/// Makes all sockets of TCP and UDP that have no connection. They come first: a stand-in for a lost connection takes any port that is free.
 pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &[(OpenFileId, &SocketV1)]) -> RestoreResult<()> {
     for (id, socket) in sockets {
         if !matches!(socket.state, SocketStateV1::Tcp(_)) {
             maker.made.insert(*id, make(socket)?);
-        }
-    }
-    for (id, socket) in sockets {
-        if let SocketStateV1::Tcp(connection) = &socket.state {
-            maker.made.insert(*id, make_lost(socket, connection)?);
         }
     }
     Ok(())
@@ -80,7 +77,7 @@ fn clear_port(record: &SocketV1) -> bool {
     cleared
 }
 
-fn refused(address: &[u8], does: &str, error: &SysError) -> RestoreError {
+pub(super) fn refused(address: &[u8], does: &str, error: &SysError) -> RestoreError {
     let remedy = match error.errno() {
         Some(Errno::EADDRINUSE) => {
             "End the program that uses this address now (ss -anp shows it), or wait a minute if it is held by connections of the \
@@ -100,10 +97,16 @@ fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at + N)?.try_into().ok()
 }
 
-/// A connection that the other side has closed, with what had arrived on it.
-fn make_lost(record: &SocketV1, connection: &TcpConnectionV1) -> RestoreResult<OwnedFd> {
+/// A connection that the other side has ended, with what had arrived on it.
+pub(super) fn make_ended(
+    record: &SocketV1,
+    connection: &TcpConnectionV1,
+    outside: OutsideConnections,
+) -> RestoreResult<OwnedFd> {
     let made = socket::new(record.domain, libc::SOCK_STREAM, libc::IPPROTO_TCP)?;
-    if let Err(error) = close_from_afar(made.as_fd(), record, &connection.received) {
+    if let Err(error) =
+        close_from_afar(made.as_fd(), record, &connection.received, outside == OutsideConnections::Reset)
+    {
         tracing::debug!(%error, "no loopback network: a lost connection is shut down on this side");
         // On a socket without connection this fails and yet leaves it at its end: reads return 0, writes fail.
         let _ = socket::shutdown(made.as_fd(), libc::SHUT_RDWR);
@@ -113,7 +116,7 @@ fn make_lost(record: &SocketV1, connection: &TcpConnectionV1) -> RestoreResult<O
 }
 
 /// Connects a socket over the loopback network, delivers what had arrived, and closes the other side.
-fn close_from_afar(fd: BorrowedFd<'_>, record: &SocketV1, received: &[u8]) -> SysResult<()> {
+fn close_from_afar(fd: BorrowedFd<'_>, record: &SocketV1, received: &[u8], reset: bool) -> SysResult<()> {
     let mut any = vec![0; if record.domain == libc::AF_INET { 16 } else { 28 }];
     let family = u16::try_from(record.domain).unwrap_or(0);
     any[..2].copy_from_slice(&family.to_ne_bytes());
@@ -143,6 +146,11 @@ fn close_from_afar(fd: BorrowedFd<'_>, record: &SocketV1, received: &[u8]) -> Sy
     while !rest.is_empty() {
         let sent = socket::send(far.as_fd(), rest, &Attached::default())?;
         rest = rest.get(sent..).unwrap_or_default();
+    }
+    if reset {
+        // Closed with a linger of no time, a connection is broken.
+        let linger = [1_i32.to_ne_bytes(), 0_i32.to_ne_bytes()].concat();
+        return socket::set_option(far.as_fd(), libc::SOL_SOCKET, libc::SO_LINGER, &linger);
     }
     socket::shutdown(far.as_fd(), libc::SHUT_WR)
 }
@@ -187,7 +195,8 @@ mod tests {
                 bound_file: None,
                 internet: InternetV1::default(),
             };
-            let mut stream = TcpStream::from(make_lost(&record, &connection).unwrap());
+            let mut stream =
+                TcpStream::from(make_ended(&record, &connection, OutsideConnections::Keep).unwrap());
             let mut read = Vec::new();
             stream.read_to_end(&mut read).unwrap();
             assert_eq!(read, data);

@@ -1,13 +1,17 @@
 //! Sockets.
-mod address;
+mod buffer;
+mod connections;
 mod datagrams;
 mod inet;
 mod multicast;
 mod options;
 mod packet;
+mod tcp;
 mod unix;
 mod unix_name;
 mod unix_queue;
+
+pub(crate) use connections::Connections;
 
 use super::Maker;
 use crate::error::RestoreResult;
@@ -26,6 +30,7 @@ pub(super) fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1]) -> Resto
     let (local, inet): (Vec<_>, Vec<_>) =
         sockets.into_iter().partition(|(_, socket)| socket.domain == libc::AF_UNIX);
     inet::make_all(maker, &inet)?;
+    connections::make_all(maker, &inet)?;
     unix::make_all(maker, &local)?;
     for (id, socket) in inet.into_iter().chain(local) {
         own(maker.made(id)?, socket.owner);

@@ -1,9 +1,9 @@
 //! Multicast groups, joined again.
-use super::address;
 use crate::error::{RestoreError, RestoreResult};
 use crate::files::common::show;
 use ckpt_image::record::SocketV1;
 use ckpt_sys::multicast::{self, Filter, Group};
+use ckpt_sys::sockaddr as address;
 use std::ffi::CString;
 use std::os::fd::BorrowedFd;
 

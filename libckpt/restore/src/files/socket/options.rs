@@ -30,7 +30,9 @@ pub(super) fn before_bind(fd: BorrowedFd<'_>, socket: &SocketV1) -> SysResult<()
 
 /// Sets all options.
 pub(super) fn all(fd: BorrowedFd<'_>, socket: &SocketV1) -> SysResult<()> {
-    restore(fd, socket, |_| true)
+    // It was set before bind(2), which then has it on for every address but `::`, and does not let go of it.
+    let settled = !socket.local.is_empty();
+    restore(fd, socket, |which| !settled || which != (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY))
 }
 
 /// Sets the options of a connection that is lost.

@@ -1,7 +1,7 @@
 //! Packets made by hand, from whatever source, for sockets of this machine.
 use crate::error::{RestoreError, RestoreResult};
 use ckpt_sys::socket::{self, Attached};
-use ckpt_sys::{SysError, SysResult};
+use ckpt_sys::{SysError, SysResult, nftables};
 use etherparse::{IpHeaders, Ipv4Header, Ipv6FlowLabel, Ipv6Header, PacketBuilder};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -39,6 +39,21 @@ impl Postman {
         Ok(self.send(envelope, &packet)?)
     }
 
+    /// Delivers the end of a TCP stream, past the filter that holds the connection still.
+    pub(super) fn fin(
+        &mut self,
+        envelope: &Envelope,
+        sequence: u32,
+        acknowledged: u32,
+        window: u16,
+    ) -> RestoreResult<()> {
+        let mut packet = Vec::with_capacity(64);
+        let built = builder(envelope)?.tcp(envelope.from.port(), envelope.to.port(), sequence, window);
+        let built = built.fin().ack(acknowledged);
+        built.write(&mut packet, &[]).map_err(|error| unfit(envelope, &error))?;
+        Ok(self.send(envelope, &packet)?)
+    }
+
     fn send(&mut self, envelope: &Envelope, packet: &[u8]) -> SysResult<()> {
         let (slot, domain) = match envelope.to {
             SocketAddr::V4(_) => (&mut self.v4, libc::AF_INET),
@@ -47,11 +62,16 @@ impl Postman {
         let raw = match slot {
             Some(raw) => raw,
             // IPPROTO_RAW: the IP header is ours.
-            None => slot.insert(socket::new(domain, libc::SOCK_RAW, libc::IPPROTO_RAW)?),
+            None => {
+                let raw = slot.insert(socket::new(domain, libc::SOCK_RAW, libc::IPPROTO_RAW)?);
+                let mark = nftables::MARK.cast_signed();
+                socket::set_int_option(raw.as_fd(), libc::SOL_SOCKET, libc::SO_MARK, mark)?;
+                raw
+            }
         };
         let mut to = envelope.to;
         to.set_port(0);
-        let to = super::address::encode(to);
+        let to = ckpt_sys::sockaddr::encode(to);
         socket::send(raw.as_fd(), packet, &Attached { to: &to, ..Attached::default() }).map(drop)
     }
 }

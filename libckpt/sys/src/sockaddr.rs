@@ -2,7 +2,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// The address in a `sockaddr`; None: it is of another family, or incomplete.
-pub(super) fn decode(bytes: &[u8]) -> Option<SocketAddr> {
+#[must_use]
+pub fn decode(bytes: &[u8]) -> Option<SocketAddr> {
     let family = u16::from_ne_bytes(at(bytes, 0)?);
     let port = u16::from_be_bytes(at(bytes, 2)?);
     match i32::from(family) {
@@ -17,7 +18,8 @@ pub(super) fn decode(bytes: &[u8]) -> Option<SocketAddr> {
 }
 
 /// The `sockaddr` of an address.
-pub(super) fn encode(address: SocketAddr) -> Vec<u8> {
+#[must_use]
+pub fn encode(address: SocketAddr) -> Vec<u8> {
     let family = |family: i32| u16::try_from(family).unwrap_or(0).to_ne_bytes();
     let mut bytes = Vec::with_capacity(28);
     match address {
@@ -39,7 +41,8 @@ pub(super) fn encode(address: SocketAddr) -> Vec<u8> {
 }
 
 /// An address of 4 or 16 bytes.
-pub(super) fn ip(bytes: &[u8]) -> Option<IpAddr> {
+#[must_use]
+pub fn ip(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => at::<4>(bytes, 0).map(IpAddr::from),
         16 => at::<16>(bytes, 0).map(IpAddr::from),
@@ -48,7 +51,8 @@ pub(super) fn ip(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 /// The same address as IPv4 where it is one that is mapped into IPv6.
-pub(super) fn unmapped(address: SocketAddr) -> SocketAddr {
+#[must_use]
+pub fn unmapped(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
             Some(v4) => SocketAddrV4::new(v4, v6.port()).into(),
@@ -59,7 +63,8 @@ pub(super) fn unmapped(address: SocketAddr) -> SocketAddr {
 }
 
 /// As people write it.
-pub(super) fn show(bytes: &[u8]) -> String {
+#[must_use]
+pub fn show(bytes: &[u8]) -> String {
     decode(bytes).map_or_else(|| "an address".into(), |address| address.to_string())
 }
 
