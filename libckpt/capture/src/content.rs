@@ -2,8 +2,9 @@
 use crate::error::{CaptureError, CaptureResult};
 use crate::objects::{CopiedPages, InodeKey, Objects};
 use ckpt_image::page::{PAGE_SIZE, Space};
-use ckpt_image::record::{GhostId, GhostV1, ShmemId, ShmemV1};
+use ckpt_image::record::{GhostId, GhostV1, SegmentV1, ShmemId, ShmemV1};
 use ckpt_sys::SysError;
+use ckpt_sys::sysv_shm::{self, Segment};
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 use std::fs::{File, Metadata};
@@ -30,8 +31,21 @@ pub(crate) fn shmem(
             None => 0,
         };
         let (mode, owner) = (meta.mode(), (meta.uid(), meta.gid()));
-        objects.shmems.push(ShmemV1 { id, size: meta.len(), memfd_name, seals, mode, owner });
+        objects.shmems.push(ShmemV1 { id, size: meta.len(), memfd_name, seals, mode, owner, segment: None });
         copy(objects, file, Space::Shmem(id), meta.len())?;
+    }
+    Ok(id)
+}
+
+/// The System V segment with id `segment`, whose memory `file` is a description of. The first time, its record and contents are added to
+/// `objects`.
+pub(crate) fn segment(objects: &mut Objects, file: &File, segment: i32) -> CaptureResult<ShmemId> {
+    let (id, new) = objects.shmem(key(&metadata(file)?));
+    if new {
+        let Segment { key, size, mode, owner, .. } = sysv_shm::stat(segment)?;
+        let segment = Some(SegmentV1 { id: segment, key });
+        objects.shmems.push(ShmemV1 { id, size, memfd_name: None, seals: 0, mode, owner, segment });
+        copy(objects, file, Space::Shmem(id), size)?;
     }
     Ok(id)
 }

@@ -118,6 +118,10 @@ pub(crate) fn capture_vma(
                 BackingV1::ShmemPrivate { shmem, offset }
             }
         }
+        MappingKind::Segment { id } => {
+            let shmem = content::segment(objects, &content::open_link(pid, &link())?, id)?;
+            BackingV1::Shmem { shmem, offset }
+        }
         MappingKind::File { meta, unlinked } => {
             let ghost = if unlinked {
                 Some(content::ghost(objects, &content::open_link(pid, &link())?, &mapping.path)?)
@@ -176,6 +180,7 @@ pub(crate) fn ident(meta: &Metadata) -> FileIdent {
 enum MappingKind {
     Anonymous,
     Shmem { memfd_name: Option<Vec<u8>> },
+    Segment { id: i32 },
     File { meta: Metadata, unlinked: bool },
     Vdso,
     Vvar,
@@ -258,10 +263,13 @@ impl Files {
                 return Ok(MappingKind::Shmem { memfd_name: None });
             }
             if path.starts_with(b"/SYSV") {
-                return refuse(
-                    "System V shared memory cannot be saved yet",
-                    "Let the program detach it (shmdt) before saving",
-                );
+                let id = i32::try_from(meta.ino());
+                return match id.ok().filter(|_| mapping.shared) {
+                    Some(id) => Ok(MappingKind::Segment { id }),
+                    None => {
+                        refuse("it is no attached segment", "Let the program detach it (shmdt) before saving")
+                    }
+                };
             }
             return refuse("it is memory of a driver", "Close the device before saving");
         }

@@ -1,5 +1,6 @@
 //! Memory objects and unlinked files: made and filled by us, once each, and opened by the process under construction through our descriptors.
 use crate::error::{RestoreError, RestoreResult};
+use crate::segment::Segments;
 use ckpt_image::Image;
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::record::{GhostId, GhostV1, ShmemId, ShmemV1};
@@ -26,6 +27,8 @@ pub(crate) struct Contents {
     ghosts: HashMap<GhostId, File>,
     /// Seals that would keep the process from getting the mappings that it had.
     late_seals: Vec<(ShmemId, u32)>,
+    /// System V segments.
+    pub(crate) segments: Segments,
 }
 
 impl Contents {
@@ -34,11 +37,12 @@ impl Contents {
         if let Some(file) = self.shmems.get(&id) {
             return Ok(link(file));
         }
-        let shmem = record(image, |shmem: &ShmemV1| shmem.id == id, "memory object")?;
+        let shmem = memory_object(image, id)?;
         let file = match &shmem.memfd_name {
             Some(name) => make_memfd(name)?,
             None => make_anonymous(shmem.size)?,
         };
+        resize(&file, shmem.size)?;
         fill(image, &file, Space::Shmem(id), shmem.size)?;
         if shmem.memfd_name.is_some() {
             set_owner(&file, shmem.owner, shmem.mode)?;
@@ -58,6 +62,7 @@ impl Contents {
         }
         let ghost = record(image, |ghost: &GhostV1| ghost.id == id, "unlinked file")?;
         let file = make_ghost(&ghost)?;
+        resize(&file, ghost.size)?;
         fill(image, &file, Space::Ghost(id), ghost.size)?;
         set_owner(&file, ghost.owner, ghost.mode)?;
         // A file that is open for writing cannot be run.
@@ -96,6 +101,11 @@ fn make_anonymous(size: u64) -> RestoreResult<File> {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => make_memfd(b"shared"),
         Err(error) => Err(SysError::new("open", path, error).into()),
     }
+}
+
+/// The record of memory object `id`.
+pub(crate) fn memory_object(image: &Image, id: ShmemId) -> RestoreResult<ShmemV1> {
+    record(image, |shmem: &ShmemV1| shmem.id == id, "memory object")
 }
 
 fn record<T: ckpt_image::record::Record>(
@@ -144,9 +154,13 @@ fn make_ghost(ghost: &GhostV1) -> RestoreResult<File> {
     make_memfd(&name[..name.len().min(200)])
 }
 
-fn fill(image: &Image, file: &File, space: Space, size: u64) -> RestoreResult<()> {
+fn resize(file: &File, size: u64) -> RestoreResult<()> {
+    file.set_len(size).map_err(|error| SysError::new("ftruncate", own_fd(file), error).into())
+}
+
+/// Writes the pages of an object that is all zeros.
+pub(crate) fn fill(image: &Image, file: &File, space: Space, size: u64) -> RestoreResult<()> {
     let error = |error| RestoreError::from(SysError::new("write", own_fd(file), error));
-    file.set_len(size).map_err(error)?;
     image.for_each_run::<RestoreError>(space, 0..size.div_ceil(PAGE), &mut |page, bytes| {
         // The last page may be cut short by the end.
         let start = page * PAGE;

@@ -54,6 +54,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
 
     let connections = restore_files(request, &records, &mut contents, &mut family)?;
     contents.finish_seals()?;
+    contents.segments.finish()?;
     let mut tracking = Tracking::default();
     let mut scratches = HashMap::new();
     let mut leaders = Vec::with_capacity(records.tasks.len());
@@ -80,6 +81,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
         leader::let_go(task)?;
     }
     leaders.into_iter().for_each(Leader::keep);
+    contents.segments.keep();
     Ok(Restored { root_pid: records.tasks[0].pid, tracking: (!tracking.is_empty()).then_some(tracking) })
 }
 

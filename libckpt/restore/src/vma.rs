@@ -2,7 +2,7 @@
 use crate::builder::Builder;
 use crate::content::Contents;
 use crate::error::RestoreResult;
-use crate::mapped_file;
+use crate::{mapped_file, segment};
 use ckpt_image::Image;
 use ckpt_image::record::{BackingV1, VmaV1, vma_flags};
 use nix::errno::Errno;
@@ -80,6 +80,9 @@ pub(crate) fn map(
             (kind | libc::MAP_ANONYMOUS, u64::MAX, 0)
         }
         BackingV1::Shmem { shmem, offset } => {
+            if let Some(segment) = contents.segments.id(image, *shmem)? {
+                return segment::attach(builder, vma, segment, *offset);
+            }
             let link = contents.shmem_link(image, *shmem)?;
             (libc::MAP_SHARED, last.open(builder, &link, may_write)?, *offset)
         }

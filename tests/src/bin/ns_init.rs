@@ -29,8 +29,12 @@ fn main() {
     if on_host {
         exec(&command);
     }
-    if let Err(error) = unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
-    {
+    if let Err(error) = unshare(
+        CloneFlags::CLONE_NEWPID
+            | CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWNET
+            | CloneFlags::CLONE_NEWIPC,
+    ) {
         eprintln!("ns-init: no namespaces for the tests: {error}; they need root");
         exit(1);
     }

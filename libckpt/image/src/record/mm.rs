@@ -26,7 +26,7 @@ pub struct MmV1 {
     pub vmas: Vec<VmaV1>,
 }
 
-/// Shared memory without a name in the file system: shared anonymous mappings and memfds. Its pages are the
+/// Shared memory without a name in the file system: shared anonymous mappings, memfds and System V segments. Its pages are the
 /// image's pages of [`crate::page::Space::Shmem`].
 #[derive(Debug, Clone, PartialEq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
 pub struct ShmemV1 {
@@ -38,8 +38,19 @@ pub struct ShmemV1 {
     pub memfd_name: Option<Vec<u8>>,
     /// F_GET_SEALS of a memfd.
     pub seals: u32,
-    /// Mode bits of a memfd's inode.
+    /// Mode bits of a memfd's inode or a segment; SHM_DEST (octal 1000) of a segment that goes with its last attachment.
     pub mode: u32,
-    /// Owner of a memfd's inode: user and group id.
+    /// Owner of a memfd's inode or a segment: user and group id.
     pub owner: (u32, u32),
+    /// What makes it a System V segment.
+    pub segment: Option<SegmentV1>,
+}
+
+/// Names of a System V shared memory segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub struct SegmentV1 {
+    /// Its id.
+    pub id: i32,
+    /// Its key; 0 is IPC_PRIVATE.
+    pub key: i32,
 }

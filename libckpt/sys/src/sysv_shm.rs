@@ -1,0 +1,114 @@
+//! System V shared memory: shmget(2), shmctl(2), shmat(2).
+use crate::error::{SysError, SysResult};
+use nix::errno::Errno;
+use std::fs::{File, OpenOptions};
+
+/// SHM_DEST of the mode: the segment goes with its last attachment.
+pub const SHM_DEST: u32 = 0o1000;
+/// The sysctl that chooses the id of the next segment.
+const NEXT_ID: &str = "/proc/sys/kernel/shm_next_id";
+
+/// What IPC_STAT tells of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// Key; 0 is IPC_PRIVATE.
+    pub key: i32,
+    /// Bytes.
+    pub size: u64,
+    /// Permission bits and SHM_DEST.
+    pub mode: u32,
+    /// Owner: user and group id.
+    pub owner: (u32, u32),
+    /// Attachments.
+    pub attached: u64,
+}
+
+fn failed(call: &'static str, id: i32) -> SysError {
+    SysError::last(call, format!("segment {id}"))
+}
+
+fn status(id: i32) -> Result<libc::shmid_ds, SysError> {
+    // SAFETY: all zeros is a valid value.
+    let mut status: libc::shmid_ds = unsafe { std::mem::zeroed() };
+    // SAFETY: `status` is ours and valid for writing.
+    if unsafe { libc::shmctl(id, libc::IPC_STAT, &raw mut status) } == -1 {
+        return Err(failed("shmctl(IPC_STAT)", id));
+    }
+    Ok(status)
+}
+
+/// Segment `id` of our IPC namespace.
+pub fn stat(id: i32) -> SysResult<Segment> {
+    let status = status(id)?;
+    Ok(Segment {
+        key: status.shm_perm.__key,
+        size: u64::try_from(status.shm_segsz).unwrap_or(u64::MAX),
+        mode: u32::from(status.shm_perm.mode),
+        owner: (status.shm_perm.uid, status.shm_perm.gid),
+        attached: status.shm_nattch,
+    })
+}
+
+/// Makes a segment with id `id`. EEXIST: the key is another's; the result is another id when `id` is taken.
+pub fn create(id: i32, segment: &Segment) -> SysResult<i32> {
+    let choose = |error| SysError::new("write", NEXT_ID, error);
+    std::fs::write(NEXT_ID, id.to_string()).map_err(choose)?;
+    let size = usize::try_from(segment.size).unwrap_or(usize::MAX);
+    let flags = libc::IPC_CREAT | libc::IPC_EXCL | (segment.mode & 0o777).cast_signed();
+    // SAFETY: no pointers.
+    let made = unsafe { libc::shmget(segment.key, size, flags) };
+    if made != -1 {
+        return Ok(made);
+    }
+    let error = failed("shmget", id);
+    // A choice that was not used up would be the next one's.
+    // SAFETY: no pointers.
+    let used = unsafe { libc::shmget(libc::IPC_PRIVATE, 1, libc::IPC_CREAT) };
+    if used != -1 {
+        remove(used)?;
+    }
+    Err(error)
+}
+
+/// Sets owner and permission bits.
+pub fn set(id: i32, segment: &Segment) -> SysResult<()> {
+    let mut status = status(id)?;
+    (status.shm_perm.uid, status.shm_perm.gid) = segment.owner;
+    status.shm_perm.mode = u16::try_from(segment.mode & 0o777).unwrap_or(0).into();
+    // SAFETY: `status` is ours and valid for reading.
+    if unsafe { libc::shmctl(id, libc::IPC_SET, &raw mut status) } == -1 {
+        return Err(failed("shmctl(IPC_SET)", id));
+    }
+    Ok(())
+}
+
+/// Marks a segment to go with its last attachment.
+pub fn remove(id: i32) -> SysResult<()> {
+    // SAFETY: IPC_RMID reads no structure.
+    if unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) } == -1 {
+        return Err(failed("shmctl(IPC_RMID)", id));
+    }
+    Ok(())
+}
+
+/// Opens the memory of a segment as a file; that takes CAP_CHECKPOINT_RESTORE.
+pub fn open(id: i32) -> SysResult<File> {
+    // SAFETY: the kernel chooses a free place.
+    let at = unsafe { libc::shmat(id, std::ptr::null(), 0) };
+    if at.addr() == usize::MAX {
+        return Err(failed("shmat", id));
+    }
+    let start = at.addr();
+    let size = usize::try_from(stat(id)?.size).unwrap_or(usize::MAX).next_multiple_of(4096);
+    let path = format!("/proc/self/map_files/{start:x}-{:x}", start + size);
+    let file = OpenOptions::new().read(true).write(true).open(&path);
+    // SAFETY: it was attached just now, and nobody else knows of it.
+    unsafe { libc::shmdt(at) };
+    file.map_err(|error| SysError::new("open", path, error))
+}
+
+/// Whether an error of [`stat`] says that there is no such segment.
+#[must_use]
+pub fn is_missing(error: &SysError) -> bool {
+    matches!(error.errno(), Some(Errno::EINVAL | Errno::EIDRM))
+}
