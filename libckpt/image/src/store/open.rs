@@ -120,6 +120,10 @@ impl Store {
         }
         let entries = dir::names(root)?;
         if entries.iter().any(|n| ![MANIFESTS, DATA, TMP].contains(&n.as_str())) {
+            // Another process was first, and may be using its store.
+            if root.join(FORMAT).exists() {
+                return Ok(());
+            }
             let reason = "it is not empty and has no file named format";
             return Err(StoreError::NotAStore { path: root.to_owned(), reason });
         }
