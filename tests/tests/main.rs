@@ -21,6 +21,7 @@ mod pipes;
 mod process_trees;
 mod real_java;
 mod real_node;
+mod real_postgres;
 mod real_python;
 mod real_redis;
 mod real_sqlite;
