@@ -10,6 +10,7 @@ mod isolate;
 pub mod outside;
 pub mod process;
 pub mod real;
+pub mod real_end;
 pub mod sandbox;
 pub mod subject;
 pub mod tree;
