@@ -28,6 +28,7 @@ mod real_python;
 mod real_redis;
 mod real_sqlite;
 mod scheduling;
+mod seccomp;
 mod shared_memory;
 mod signal_actions;
 mod sleeps;

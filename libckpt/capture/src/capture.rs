@@ -258,6 +258,9 @@ impl Frozen {
         for ghost in &self.objects.ghosts {
             writer.record(ghost)?;
         }
+        for filter in self.objects.filters.records() {
+            writer.record(filter)?;
+        }
         pages::store_objects(&self.objects, writer, stats)
     }
 }

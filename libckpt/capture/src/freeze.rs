@@ -1,5 +1,6 @@
 //! Every thread of a process is stopped, and runs on again whatever happens.
 use crate::error::{CaptureError, CaptureResult};
+use crate::seccomp;
 use ckpt_sys::SysError;
 use ckpt_sys::inject::{self, Scratch};
 use ckpt_sys::memory::ProcessMemory;
@@ -94,7 +95,10 @@ impl Freeze {
                 Some(stop @ (Stop::Event | Stop::Group(_))) => {
                     self.was_stopped |= stop != Stop::Event;
                     self.stopped.push(tid);
-                    return Ok(());
+                    return match seccomp::suspend(self.pid, tid) {
+                        Err(CaptureError::Sys(error)) if error.is_gone() => Ok(()),
+                        outcome => outcome,
+                    };
                 }
                 Some(Stop::Exited(_) | Stop::Killed(_)) => return Ok(()),
                 // The signal is delivered as it would have been; the interrupt comes after it.

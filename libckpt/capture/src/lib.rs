@@ -25,6 +25,7 @@ mod precopy;
 mod preflight;
 mod process;
 mod process_state;
+mod seccomp;
 mod sharing;
 mod sighand;
 mod task;

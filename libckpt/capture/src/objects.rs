@@ -1,5 +1,6 @@
 //! Objects that descriptors and mappings of a job share, found by identity while its records are made.
 use crate::connections::Held;
+use crate::seccomp::Filters;
 use ckpt_image::page::Space;
 use ckpt_image::record::{GhostId, GhostV1, OpenFileV1, ShmemId, ShmemV1};
 use std::collections::HashMap;
@@ -31,6 +32,8 @@ pub(crate) struct Objects {
     pub(crate) held: Held,
     /// Contents of ghosts and shared memory.
     pub(crate) copied: Vec<CopiedPages>,
+    /// Filters of system calls.
+    pub(crate) filters: Filters,
     shmem_ids: HashMap<InodeKey, ShmemId>,
     ghost_ids: HashMap<InodeKey, GhostId>,
 }

@@ -1,7 +1,7 @@
 //! What can be told of a process before it is stopped.
 use crate::capture::if_alive;
 use crate::error::{CaptureError, CaptureResult};
-use crate::tree;
+use crate::{seccomp, tree};
 use ckpt_sys::proc::{self, stat::Stat, status::Status, threads};
 
 const NAMESPACES: [&str; 6] = ["pid", "mnt", "net", "user", "ipc", "uts"];
@@ -85,14 +85,7 @@ fn unsupported(pid: i32) -> CaptureResult<Vec<CaptureError>> {
     }
     for tid in threads::list(pid)? {
         let Ok(status) = Status::of(pid, tid) else { continue };
-        if status.number("Seccomp").unwrap_or(0) != 0 {
-            found.push(CaptureError::unsupported(
-                pid,
-                format!("the seccomp filter of thread {tid}"),
-                "seccomp filters cannot be saved yet",
-                "Run the program without its sandbox",
-            ));
-        }
+        found.extend(seccomp::check(pid, tid, &status).err());
         // Threads come and go while the process runs.
         let Ok(stat) = Stat::of(pid, tid) else { continue };
         if matches!(stat.state, 'Z' | 'X') {

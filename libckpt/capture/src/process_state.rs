@@ -140,7 +140,7 @@ impl<'a> Stopped<'a> {
             if tid == pid {
                 injector.own_scratch();
             }
-            threads.push(capture_thread(&mut injector, still)?);
+            threads.push(capture_thread(&mut injector, still, &mut job.objects.filters)?);
             injector.finish()?;
         }
         threads.reverse();

@@ -2,6 +2,7 @@
 use crate::creds::capture_creds;
 use crate::error::{CaptureError, CaptureResult};
 use crate::interrupted::{Earlier, Interrupted, LastRan};
+use crate::seccomp::Filters;
 use crate::sighand::capture_pending;
 use ckpt_image::record::{RegistersV1, RestartV1, RseqV1, SchedV1, ThreadV1};
 use ckpt_sys::arch::Gpr;
@@ -108,7 +109,11 @@ fn abort_critical_section(
 }
 
 /// The record of the thread that `injector` holds.
-pub(crate) fn capture_thread(injector: &mut Injector<'_>, still: Still) -> CaptureResult<ThreadV1> {
+pub(crate) fn capture_thread(
+    injector: &mut Injector<'_>,
+    still: Still,
+    filters: &mut Filters,
+) -> CaptureResult<ThreadV1> {
     let (pid, tid) = (injector.pid(), injector.tid());
     let status = Status::of(pid, tid)?;
     let securebits = remote(injector, "prctl(PR_GET_SECUREBITS)", libc::SYS_prctl, &[PR_GET_SECUREBITS])?;
@@ -147,6 +152,7 @@ pub(crate) fn capture_thread(injector: &mut Injector<'_>, still: Still) -> Captu
         ioprio: sched::ioprio(tid)?,
         pdeathsig: pdeathsig(injector)?,
         creds: capture_creds(tid, &status, u32::try_from(securebits).unwrap_or(0))?,
+        seccomp: filters.of_thread(pid, tid, &status)?,
     })
 }
 

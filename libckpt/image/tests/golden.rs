@@ -46,6 +46,7 @@ fn check(image: &Image) {
         "open_file": read_kind::<OpenFileV1>(image),
         "ghost": read_kind::<GhostV1>(image),
         "dead_task": read_kind::<DeadTaskV1>(image),
+        "seccomp_filter": read_kind::<SeccompFilterV1>(image),
     });
     for (kind, records) in expected().as_object().unwrap() {
         assert_eq!(found[kind], *records, "{kind}");
@@ -103,6 +104,7 @@ fn write() {
     write_kind::<OpenFileV1>(&mut w, &records["open_file"]);
     write_kind::<GhostV1>(&mut w, &records["ghost"]);
     write_kind::<DeadTaskV1>(&mut w, &records["dead_task"]);
+    write_kind::<SeccompFilterV1>(&mut w, &records["seccomp_filter"]);
     w.live(MM, 0, 80).unwrap();
     w.live(SHM, 1, 1).unwrap();
     w.live(GHOST, 0, 2).unwrap();

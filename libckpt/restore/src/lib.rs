@@ -22,6 +22,7 @@ mod mm;
 mod pages;
 mod records;
 mod restore;
+mod seccomp;
 mod segment;
 mod sighand;
 mod task;

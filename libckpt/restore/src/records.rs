@@ -2,7 +2,7 @@
 use crate::error::{RestoreError, RestoreResult};
 use crate::family::Being;
 use ckpt_image::Image;
-use ckpt_image::record::{DeadTaskV1, FdTableV1, FsV1, MmV1, SighandV1, TaskV1, ThreadV1};
+use ckpt_image::record::{DeadTaskV1, FdTableV1, FsV1, MmV1, SeccompFilterV1, SighandV1, TaskV1, ThreadV1};
 
 /// All of them.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(crate) struct Records {
     tables: Vec<FdTableV1>,
     fs: Vec<FsV1>,
     sighands: Vec<SighandV1>,
+    /// Filters of system calls.
+    pub(crate) filters: Vec<SeccompFilterV1>,
 }
 
 impl Records {
@@ -35,6 +37,7 @@ impl Records {
             tables: image.records()?,
             fs: image.records()?,
             sighands: image.records()?,
+            filters: image.records()?,
         })
     }
 

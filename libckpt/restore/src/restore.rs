@@ -6,7 +6,7 @@ use crate::content::Contents;
 use crate::error::{RestoreError, RestoreResult};
 use crate::leader::{self, Leader};
 use crate::records::Records;
-use crate::{dead, family, files, fs, machine, mm, sighand, task, thread, timer};
+use crate::{dead, family, files, fs, machine, mm, seccomp, sighand, task, thread, timer};
 use ckpt_dirty::Tracking;
 use ckpt_image::Image;
 use ckpt_image::record::TaskV1;
@@ -146,14 +146,17 @@ fn restore_threads(
     memory: &ProcessMemory,
 ) -> RestoreResult<()> {
     let (mm, own_mm) = records.mm(task)?;
-    for thread in records.threads(task.pid).into_iter().rev() {
+    let threads = records.threads(task.pid);
+    let mut filters = seccomp::Plan::new(&records.filters, &threads)?;
+    filters.suspend()?;
+    for thread in threads.into_iter().rev() {
         let mut builder = Builder::new(Injector::on_scratch(task.pid, thread.tid, memory, scratch)?);
         builder.remote.dies_with_us();
         if thread.tid == task.pid {
             sighand::restore_pending(&mut builder, &task.pending, true)?;
             timer::restore_itimers(&mut builder, &task.itimers)?;
         }
-        thread::restore_thread(&mut builder, thread)?;
+        thread::restore_thread(&mut builder, thread, &mut filters)?;
         if thread.tid == task.pid && own_mm {
             mm::restore_dumpable(&mut builder, mm)?;
             builder.remote.own_scratch();

@@ -3,6 +3,7 @@ use crate::builder::Builder;
 use crate::creds::restore_creds;
 use crate::error::{RestoreError, RestoreResult};
 use crate::leader::{Patience, write_proc};
+use crate::seccomp;
 use crate::sighand::restore_pending;
 use ckpt_image::record::{RegistersV1, RestartV1, ThreadV1};
 use ckpt_sys::arch::{self, Gpr};
@@ -53,7 +54,11 @@ pub(crate) fn spawn_thread(builder: &mut Builder<'_>, tid: i32) -> RestoreResult
 }
 
 /// Gives the thread of `builder` its state. Its registers and signal mask are set when the builder's injector finishes.
-pub(crate) fn restore_thread(builder: &mut Builder<'_>, thread: &ThreadV1) -> RestoreResult<()> {
+pub(crate) fn restore_thread(
+    builder: &mut Builder<'_>,
+    thread: &ThreadV1,
+    filters: &mut seccomp::Plan<'_>,
+) -> RestoreResult<()> {
     let object = format!("thread {}", thread.tid);
     let (address, flags, size) = thread.altstack;
     let flags = if size == 0 { flags | ALTSTACK_DISABLED } else { flags };
@@ -70,6 +75,7 @@ pub(crate) fn restore_thread(builder: &mut Builder<'_>, thread: &ThreadV1) -> Re
     builder.prctl("prctl(PR_SET_NAME)", &[PR_SET_NAME, name, 0, 0, 0])?;
     restore_sched(thread)?;
     restore_pending(builder, &thread.pending, false)?;
+    filters.restore(builder)?;
     restore_creds(builder, &thread.creds)?;
     if thread.pdeathsig != 0 {
         let signal = u64::from(thread.pdeathsig.unsigned_abs());

@@ -21,6 +21,7 @@ pub mod proc;
 pub mod ptrace;
 pub mod raw;
 pub mod sched;
+pub mod seccomp;
 mod sock_diag;
 pub mod sockaddr;
 pub mod socket;

@@ -25,6 +25,10 @@ pub const O_CLONE: u64 = 8;
 /// PTRACE_O_EXITKILL: the tracee dies with its tracer. For processes under construction only.
 pub const O_EXITKILL: u64 = 1 << 20;
 
+/// PTRACE_O_SUSPEND_SECCOMP: its filters of system calls are not asked as long as it is traced. For a tracer with CAP_SYS_ADMIN that has no filters
+/// itself.
+pub const O_SUSPEND_SECCOMP: u64 = 1 << 21;
+
 /// Why a traced thread stopped, or that it is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
@@ -63,7 +67,13 @@ impl Stop {
     }
 }
 
-fn call(request: u32, name: &'static str, tid: i32, address: usize, data: usize) -> SysResult<i64> {
+pub(crate) fn call(
+    request: u32,
+    name: &'static str,
+    tid: i32,
+    address: usize,
+    data: usize,
+) -> SysResult<i64> {
     // SAFETY: callers pass pointers that are valid for what the request reads and writes, with their length.
     let value = unsafe { libc::ptrace(request, tid, address, data) };
     if value == -1 { Err(SysError::last(name, format!("thread {tid}"))) } else { Ok(value) }

@@ -13,6 +13,7 @@ mod internet;
 mod inventory;
 mod kind;
 mod mm;
+mod seccomp;
 mod sighand;
 mod socket;
 mod task;
@@ -29,6 +30,7 @@ pub use internet::*;
 pub use inventory::*;
 pub use kind::*;
 pub use mm::*;
+pub use seccomp::*;
 pub use sighand::*;
 pub use socket::*;
 pub use task::*;
@@ -61,4 +63,6 @@ ids! {
     ShmemId;
     /// The contents of an unlinked regular file ([`GhostV1`]).
     GhostId;
+    /// A filter of system calls ([`SeccompFilterV1`]).
+    SeccompFilterId;
 }

@@ -1,4 +1,4 @@
-use super::{CredsV1, SigInfo};
+use super::{CredsV1, SeccompV1, SigInfo};
 use serde::{Deserialize, Serialize};
 use wincode::{SchemaRead, SchemaWrite};
 
@@ -39,6 +39,8 @@ pub struct ThreadV1 {
     pub pdeathsig: i32,
     /// Credentials.
     pub creds: CredsV1,
+    /// Filters of system calls.
+    pub seccomp: SeccompV1,
 }
 
 /// Registers, by architecture.

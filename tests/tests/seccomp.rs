@@ -1,0 +1,4 @@
+//! Filters of system calls.
+ckpt_tests::survives! {
+    fn strict_mode_and_filters => "seccomp";
+}
