@@ -21,6 +21,7 @@ mod pipes;
 mod process_trees;
 mod real_bash;
 mod real_java;
+mod real_make;
 mod real_nginx;
 mod real_node;
 mod real_postgres;

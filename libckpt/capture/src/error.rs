@@ -1,4 +1,5 @@
 //! Why a capture did not happen.
+use ckpt_dirty::DirtyError;
 use ckpt_sys::SysError;
 use ckpt_sys::inject::InjectError;
 use ckpt_sys::proc::stat::Stat;
@@ -110,10 +111,14 @@ impl CaptureError {
     pub(crate) fn or_exited(self, pid: i32) -> Self {
         let gone = match &self {
             Self::Sys(error) | Self::Inject(InjectError::Sys(error)) => error.is_gone(),
-            Self::Inject(InjectError::Gone { .. }) => true,
+            Self::Dirty(DirtyError::Sys(error) | DirtyError::Inject(InjectError::Sys(error))) => {
+                error.is_gone()
+            }
+            Self::Inject(InjectError::Gone { .. })
+            | Self::Dirty(DirtyError::Inject(InjectError::Gone { .. })) => true,
             _ => false,
         };
-        let ended = || Stat::of(pid, pid).map_or(true, |stat| matches!(stat.state, 'Z' | 'X'));
+        let ended = || Stat::of(pid, pid).map_or(true, |stat| stat.is_exiting());
         if gone && ended() { Self::Exited { pid } } else { self }
     }
 }

@@ -18,15 +18,22 @@ impl Owners {
         Self { resource, owners: Vec::new() }
     }
 
-    /// The process, itself or one that was asked for before, whose resource `pid` has.
+    /// The process, itself or one that was asked for before, whose resource `pid` has. Of processes that run, one that was asked for before
+    /// may be gone: it is forgotten.
     pub(crate) fn of(&mut self, pid: i32) -> CaptureResult<i32> {
         let (mut low, mut high) = (0, self.owners.len());
         while low < high {
             let middle = low.midpoint(high);
-            match kcmp::compare(self.resource, self.owners[middle], pid)? {
-                Ordering::Equal => return Ok(self.owners[middle]),
-                Ordering::Less => low = middle + 1,
-                Ordering::Greater => high = middle,
+            let owner = self.owners[middle];
+            match kcmp::compare(self.resource, owner, pid) {
+                Ok(Ordering::Equal) => return Ok(owner),
+                Ok(Ordering::Less) => low = middle + 1,
+                Ok(Ordering::Greater) => high = middle,
+                Err(_) if kcmp::compare(self.resource, owner, owner).is_err_and(|error| error.is_gone()) => {
+                    self.owners.remove(middle);
+                    high -= 1;
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         self.owners.insert(low, pid);

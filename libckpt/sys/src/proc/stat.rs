@@ -30,6 +30,8 @@ pub struct Stat {
 
 /// PF_KTHREAD of [`Stat::flags`].
 pub const PF_KTHREAD: u64 = 0x0020_0000;
+/// PF_EXITING of [`Stat::flags`].
+pub const PF_EXITING: u64 = 0x4;
 
 impl Stat {
     /// Reads the stat of thread `tid` of `pid`.
@@ -73,6 +75,12 @@ impl Stat {
     #[must_use]
     pub fn is_kernel_thread(&self) -> bool {
         self.flags & PF_KTHREAD != 0
+    }
+
+    /// It has ended, or it is on its way out: its memory and files may be gone before its state says so.
+    #[must_use]
+    pub fn is_exiting(&self) -> bool {
+        matches!(self.state, 'Z' | 'X') || self.flags & PF_EXITING != 0
     }
 }
 
