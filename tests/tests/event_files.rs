@@ -4,5 +4,6 @@ ckpt_tests::survives! {
     fn epoll_sets => "epoll";
     fn timerfds => "timerfd";
     fn signalfds => "signalfd";
+    fn pidfds => "pidfd";
     fn inotify_watches_and_events => "inotify";
 }

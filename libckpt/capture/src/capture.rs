@@ -232,7 +232,7 @@ fn capture_files(
     let all = std::iter::once(root).chain(others.iter().rev());
     let holders: Vec<&Process> =
         all.filter(|process| job.shared.of(process.pid).files == process.pid).collect();
-    let tables = files::capture_files(&holders, &mut job.objects, journal)?;
+    let tables = files::capture_files(&holders, &job.pids, &mut job.objects, journal)?;
     point("capture.files")?;
     Ok(tables)
 }

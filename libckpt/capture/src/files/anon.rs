@@ -1,21 +1,22 @@
 //! Descriptors without a file: the table of their kinds, and what is refused.
-use super::{Context, Describe, FoundFile, epoll, eventfd, inotify, signalfd, timerfd};
+use super::{Context, Describe, FoundFile, epoll, eventfd, inotify, pidfd, signalfd, timerfd};
 use crate::error::CaptureResult;
 use ckpt_image::record::FileKindV1;
 
 const CLOSE_FIRST: &str = "Close it before saving, or start the program so that it does without";
 
 /// Kinds that can be saved, by link.
-const SAVED: [(&[u8], Describe); 5] = [
+const SAVED: [(&[u8], Describe); 6] = [
     (b"anon_inode:[eventfd]", eventfd::describe),
     (b"anon_inode:[eventpoll]", epoll::describe),
     (b"anon_inode:[timerfd]", timerfd::describe),
     (b"anon_inode:[signalfd]", signalfd::describe),
     (b"anon_inode:inotify", inotify::describe),
+    (b"anon_inode:[pidfd]", pidfd::describe),
 ];
 
 /// Kinds that cannot, by a part of the link: what it is, and what to do about it.
-const REFUSED: [(&str, &str, &str); 9] = [
+const REFUSED: [(&str, &str, &str); 8] = [
     (
         "io_uring",
         "io_uring instances cannot be saved yet",
@@ -25,7 +26,6 @@ const REFUSED: [(&str, &str, &str); 9] = [
     ("perf_event", "performance counters cannot be saved", "End the profiler before saving"),
     ("bpf", "BPF objects cannot be saved yet", CLOSE_FIRST),
     ("fanotify", "fanotify groups cannot be saved yet", CLOSE_FIRST),
-    ("pidfd", "process descriptors cannot be saved yet", CLOSE_FIRST),
     ("kvm", "virtual machines of KVM cannot be saved", "Save the guest with its own hypervisor"),
     ("seccomp", "seccomp listeners cannot be saved", CLOSE_FIRST),
     ("mqueue", "message queues cannot be saved yet", CLOSE_FIRST),

@@ -2,6 +2,7 @@
 use super::fdinfo::FdInfo;
 use crate::error::{CaptureError, CaptureResult};
 use ckpt_image::record::OpenFileId;
+use ckpt_sys::proc::stat::Stat;
 use ckpt_sys::{SysError, kcmp, pidfd, proc};
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
@@ -45,6 +46,8 @@ impl FoundFile {
 /// All descriptions found so far. Ids are given in the order of finding.
 #[derive(Debug, Default)]
 pub(crate) struct FileIndex {
+    /// The processes of the job.
+    members: Vec<i32>,
     files: Vec<Rc<FoundFile>>,
     /// Numbers in the processes' tables, by description.
     held_at: Vec<Vec<Place>>,
@@ -55,6 +58,18 @@ pub(crate) struct FileIndex {
 }
 
 impl FileIndex {
+    /// Empty, of a job with these living processes.
+    pub(crate) fn of_job(members: &[i32]) -> Self {
+        Self { members: members.to_vec(), ..Self::default() }
+    }
+
+    /// Whether process `pid` is of the job, or was.
+    pub(crate) fn is_of_job(&self, pid: i32) -> bool {
+        let is_member = |pid: i32| self.members.contains(&pid);
+        let is_dead_child = |stat: Stat| matches!(stat.state, 'Z' | 'X') && is_member(stat.ppid);
+        is_member(pid) || Stat::of(pid, pid).is_ok_and(is_dead_child)
+    }
+
     /// Adds descriptor `fd` of process `pid`; the id of its description and whether it is close-on-exec.
     pub(crate) fn add_descriptor(
         &mut self,

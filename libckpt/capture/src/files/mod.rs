@@ -14,6 +14,7 @@ mod inotify;
 mod locks;
 mod memfd;
 mod path;
+mod pidfd;
 mod pipe;
 mod signalfd;
 mod socket;
@@ -27,7 +28,7 @@ use crate::objects::Objects;
 use crate::process::Process;
 use ckpt_image::record::{DatagramV1, FdTableId, FdTableV1, FdV1, FileKindV1, OpenFileId, OpenFileV1};
 use ckpt_sys::descriptor::{self, RaisedLimit};
-use ckpt_sys::pidfd;
+use ckpt_sys::pidfd::open as open_pidfd;
 use ckpt_sys::unix_diag::{self, UnixSocket};
 use fdinfo::FdInfo;
 use index::{FileIndex, FoundFile};
@@ -88,14 +89,15 @@ fn describer(file: &FoundFile) -> Describe {
     }
 }
 
-/// Saves the descriptors of processes all of whose threads are stopped, and none of which shares its table with another of them.
+/// Saves the descriptors of processes of the job that has these `members`, all of whose threads are stopped, and none of which shares its table with another of them.
 pub(crate) fn capture_files(
     processes: &[&Process],
+    members: &[i32],
     objects: &mut Objects,
     journal: &Journal<'_>,
 ) -> CaptureResult<Vec<FdTableV1>> {
     let _limit = RaisedLimit::new();
-    let mut index = FileIndex::default();
+    let mut index = FileIndex::of_job(members);
     let mut tables = Vec::with_capacity(processes.len());
     for Process { pid, pidfd, .. } in processes {
         tables.push(collect(*pid, pidfd.as_fd(), &index::list(*pid)?, &mut index)?);
@@ -110,7 +112,7 @@ pub(crate) fn undo(pids: &[i32], left_behind: &Journal<'_>, journal: &Journal<'_
     let _limit = RaisedLimit::new();
     let mut index = FileIndex::default();
     for &pid in pids {
-        let Ok(process) = pidfd::open(pid) else { continue };
+        let Ok(process) = open_pidfd(pid) else { continue };
         collect(pid, process.as_fd(), &index::list(pid)?, &mut index)?;
     }
     let mut at = 0;
@@ -153,10 +155,10 @@ fn describe_all(index: &mut FileIndex, objects: &mut Objects, journal: &Journal<
 /// What of processes `pids`, which run on all the while, cannot be saved.
 pub(crate) fn check(pids: &[i32]) -> Vec<CaptureError> {
     let _limit = RaisedLimit::new();
-    let mut index = FileIndex::default();
+    let mut index = FileIndex::of_job(pids);
     let mut errors = Vec::new();
     for &pid in pids {
-        let looked = pidfd::open(pid)
+        let looked = open_pidfd(pid)
             .map_err(CaptureError::from)
             .and_then(|process| collect(pid, process.as_fd(), &index::list(pid)?, &mut index));
         errors.extend(looked.map_err(|error| error.or_exited(pid)).err());

@@ -83,6 +83,13 @@ pub enum FileKindV1 {
         /// What it was, for messages.
         was: String,
     },
+    /// pidfd_open(2), of a process of the job.
+    Pidfd {
+        /// The process; 0: one that has ended and was waited for.
+        pid: i32,
+        /// The exit status of such a one, as wait(2) has it, when the kernel tells.
+        status: Option<i32>,
+    },
 }
 
 /// One end of a pipe. All the ends with one inode are one pipe.

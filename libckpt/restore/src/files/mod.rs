@@ -11,6 +11,7 @@ mod inotify;
 mod locks;
 mod memfd;
 mod path;
+mod pidfd;
 mod pipe;
 mod place;
 mod signalfd;
@@ -151,6 +152,7 @@ fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1]) -> RestoreResult<()
             FileKindV1::Timerfd { .. } => timerfd::make(maker.image, &file.kind)?,
             FileKindV1::Signalfd { mask } => signalfd::make(*mask)?,
             FileKindV1::Memfd { shmem } => memfd::make(maker, file, *shmem)?,
+            FileKindV1::Pidfd { pid, status } => pidfd::make(file, *pid, *status)?,
             FileKindV1::Stdio { number, .. } => stdio::make(maker.stdio, file, *number)?,
             // These belong together in groups, or must come last.
             FileKindV1::Pipe(_)
