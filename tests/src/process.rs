@@ -49,6 +49,11 @@ impl Process {
         if let Ok(None) = self.child.try_wait() {
             tree::kill_descendants(self.pid());
         }
+        self.kill_alone();
+    }
+
+    /// SIGKILL, and waits until it is gone. What it has started lives on.
+    pub fn kill_alone(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -118,7 +118,7 @@ impl Sandbox {
     /// SIGKILL for the daemon. The next command starts another.
     pub fn kill_daemon(&self) {
         if let Some(mut daemon) = self.daemon.borrow_mut().take() {
-            daemon.kill();
+            daemon.kill_alone();
         }
     }
 

@@ -11,6 +11,7 @@ mod deleted_files;
 mod event_files;
 mod failed_capture;
 mod files;
+mod forks;
 mod identity;
 mod incremental;
 mod internet_sockets;

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use std::time::{Duration, Instant};
 
 /// How long a thread may take to come out of the kernel.
-const STOP_LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// A process all of whose threads are seized and stopped. Dropping it lets them run.
 #[derive(Debug)]

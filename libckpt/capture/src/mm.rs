@@ -4,11 +4,11 @@ use crate::objects::Objects;
 use crate::process::Process;
 use crate::vma::{self, Files, capture_vma};
 use ckpt_dirty::{Tracker, Tracking};
-use ckpt_image::record::{BackingV1, MmId, MmV1};
+use ckpt_image::record::{BackingV1, MmId, MmV1, VmaV1};
 use ckpt_sys::inject::Injector;
 use ckpt_sys::proc::maps::Mapping;
 use ckpt_sys::proc::stat::Stat;
-use ckpt_sys::{SysError, proc};
+use ckpt_sys::{SysError, arch, proc, ptrace};
 use std::os::unix::ffi::OsStringExt;
 
 const PR_GET_DUMPABLE: u64 = 3;
@@ -49,6 +49,7 @@ pub(crate) fn capture_mm(
         dumpable: prctl(injector, PR_GET_DUMPABLE)?,
         thp_disable: prctl(injector, PR_GET_THP_DISABLE)? != 0,
         def_flags: 0,
+        protection_keys: protection_keys(injector, &vmas)?,
         vmas,
     };
     Ok((mm, mappings))
@@ -109,6 +110,28 @@ fn capture_exe(
     let object = format!("the program file {} (deleted)", String::from_utf8_lossy(&name));
     let reason = "it is gone, and no mapping of it is left to take it from";
     Err(CaptureError::unsupported(pid, object, reason, "Put the file back in its place"))
+}
+
+/// The protection keys that are allocated: those that the process is not given when it takes all that it can get, for the moment. It is asked
+/// only if it shows any sign of using them.
+fn protection_keys(injector: &mut Injector<'_>, vmas: &[VmaV1]) -> CaptureResult<u32> {
+    const KEYS: u32 = 16;
+    let xstate = ptrace::xstate(injector.tid())?;
+    let Some(pkru) = arch::xstate_pkru(&xstate) else { return Ok(1) };
+    if pkru == arch::PKRU_INITIAL && vmas.iter().all(|vma| vma.protection_key == 0) {
+        return Ok(1);
+    }
+    let mut free = 0;
+    while let Ok(key) = injector.syscall(libc::SYS_pkey_alloc, &[0, 0])? {
+        free |= 1 << key;
+    }
+    for key in (0..KEYS).filter(|key| free & (1 << key) != 0) {
+        let outcome = injector.syscall(libc::SYS_pkey_free, &[u64::from(key)])?;
+        outcome.map_err(|errno| CaptureError::Remote { pid: injector.pid(), call: "pkey_free", errno })?;
+    }
+    // Taking a key changes the thread's rights.
+    ptrace::set_xstate(injector.tid(), &xstate)?;
+    Ok(0xffff & !free)
 }
 
 fn prctl(injector: &mut Injector<'_>, option: u64) -> CaptureResult<u32> {

@@ -16,8 +16,12 @@ pub(crate) fn check_process(pid: i32) -> CaptureResult<()> {
     if stat.is_kernel_thread() {
         return Err(CaptureError::KernelThread { pid });
     }
-    if status.number("Tgid")? != u64::from(pid.unsigned_abs()) {
-        let process = status.number("Tgid")?;
+    let process = status.number("Tgid")?;
+    // It is being reaped at this moment.
+    if process == 0 {
+        return Err(CaptureError::NoProcess { pid });
+    }
+    if process != u64::from(pid.unsigned_abs()) {
         let remedy = format!("Name the process: pid {process}");
         return Err(CaptureError::unsupported(
             pid,
@@ -83,12 +87,16 @@ fn unsupported(pid: i32) -> CaptureResult<Vec<CaptureError>> {
             ));
         }
     }
-    for tid in threads::list(pid)? {
+    let tids = threads::list(pid)?;
+    for &tid in &tids {
         let Ok(status) = Status::of(pid, tid) else { continue };
         found.extend(seccomp::check(pid, tid, &status).err());
         // Threads come and go while the process runs.
         let Ok(stat) = Stat::of(pid, tid) else { continue };
         if matches!(stat.state, 'Z' | 'X') {
+            if tids.iter().all(|tid| Stat::of(pid, *tid).map_or(true, |stat| stat.is_exiting())) {
+                return Err(CaptureError::Exited { pid });
+            }
             found.push(CaptureError::unsupported(
                 pid,
                 format!("thread {tid}"),

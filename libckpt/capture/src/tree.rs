@@ -1,6 +1,6 @@
 //! The processes of a job: found from its root downwards, and stopped as one.
 use crate::error::{CaptureError, CaptureResult};
-use crate::freeze::{self, Freeze};
+use crate::freeze::{self, Freeze, STOP_LIMIT};
 use ckpt_image::record::DeadTaskV1;
 use ckpt_sys::SysResult;
 use ckpt_sys::inject::Scratch;
@@ -91,10 +91,11 @@ impl Tree {
 
     /// The processes that have ended and that their parents have not waited for.
     pub(crate) fn dead(&self) -> CaptureResult<Vec<DeadTaskV1>> {
+        let members: BTreeSet<i32> = self.members.iter().map(Member::pid).collect();
         let mut dead = Vec::new();
         for member in &self.members {
             for child in threads::children(member.pid())? {
-                if is_dead(child) {
+                if !members.contains(&child) && is_zombie(child)? {
                     dead.push(dead_task(child, member.pid())?);
                 }
             }
@@ -129,6 +130,23 @@ fn begin_unless_dead(pid: i32) -> CaptureResult<Option<(Freeze, Vec<Scratch>)>> 
         Ok(frozen) => Ok(Some(frozen)),
         Err(CaptureError::Exited { .. } | CaptureError::NoProcess { .. }) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// Whether a process that could not be stopped, as it was about to end, is left as a zombie; its parent is stopped. If not, it is gone.
+fn is_zombie(pid: i32) -> CaptureResult<bool> {
+    let begin = Instant::now();
+    loop {
+        match Stat::of(pid, pid) {
+            Ok(stat) if stat.state == 'Z' => return Ok(true),
+            Err(error) if !error.is_gone() => return Err(error.into()),
+            Ok(stat) if stat.state != 'X' => {}
+            _ => return Ok(false),
+        }
+        if begin.elapsed() > STOP_LIMIT {
+            return Err(CaptureError::Stuck { pid, tid: pid, place: " (it is about to end)".into() });
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

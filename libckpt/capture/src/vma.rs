@@ -52,6 +52,7 @@ pub(crate) fn mappings(pid: i32, scratch: &[Range<u64>], before: &[Mapping]) -> 
     let known = mappings.iter_mut().all(|mapping| {
         let earlier = find(before, mapping);
         mapping.vm_flags = earlier.map_or_else(Vec::new, |earlier| earlier.vm_flags.clone());
+        mapping.protection_key = earlier.map_or(0, |earlier| earlier.protection_key);
         earlier.is_some()
     });
     if known { Ok(mappings) } else { Ok(cut(maps::smaps(pid)?, scratch)) }
@@ -63,6 +64,7 @@ pub(crate) fn settle(vmas: &mut [VmaV1], frozen: &[Mapping], after: &[Mapping]) 
     for (vma, mapping) in vmas.iter_mut().zip(frozen) {
         if let Some(later) = find(after, mapping) {
             vma.flags = record_flags(later);
+            vma.protection_key = later.protection_key;
         }
     }
 }
@@ -71,8 +73,8 @@ pub(crate) fn settle(vmas: &mut [VmaV1], frozen: &[Mapping], after: &[Mapping]) 
 fn find<'a>(list: &'a [Mapping], mapping: &Mapping) -> Option<&'a Mapping> {
     let at = list.binary_search_by_key(&mapping.start, |other| other.start).ok()?;
     let other = &list[at];
-    let same = Mapping { vm_flags: Vec::new(), ..other.clone() }
-        == Mapping { vm_flags: Vec::new(), ..mapping.clone() };
+    let plain = |mapping: &Mapping| Mapping { vm_flags: Vec::new(), protection_key: 0, ..mapping.clone() };
+    let same = plain(other) == plain(mapping);
     same.then_some(other)
 }
 
@@ -149,6 +151,7 @@ pub(crate) fn capture_vma(
         max_prot: max_prot.unsigned_abs(),
         backing,
         flags: record_flags(mapping),
+        protection_key: mapping.protection_key,
         name: name(&mapping.path),
         guards: Vec::new(),
         copies: Vec::new(),

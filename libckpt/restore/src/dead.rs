@@ -53,28 +53,24 @@ fn kill(family: &mut Family<'_>, pid: i32, signal: i32) -> RestoreResult<()> {
     let core = u64::from(libc::RLIMIT_CORE);
     builder.call("prlimit", &"RLIMIT_CORE", libc::SYS_prlimit64, &[0, core, none, 0])?;
     set_action(builder, signal, SIG_DFL)?;
+    if signal != libc::SIGKILL {
+        ptrace::set_sigmask(pid, 0)?;
+    }
     // SAFETY: no pointers; the process is held by us.
     unsafe { libc::kill(pid, signal) };
-    ptrace::set_sigmask(pid, 0)?;
+    let mut deliver = 0;
     loop {
-        let stop = match ptrace::cont(pid, 0).map(|()| ptrace::wait(pid)) {
-            Ok(stop) => stop?,
-            // SIGKILL does not wait for us.
-            Err(error) if error.is_gone() => ptrace::wait(pid)?,
-            Err(error) => return Err(error.into()),
-        };
-        match stop {
-            Stop::Killed(_) | Stop::Exited(_) => break,
-            Stop::Signal(signal) => {
-                ptrace::cont(pid, signal)?;
-                match ptrace::wait(pid)? {
-                    Stop::Killed(_) | Stop::Exited(_) => break,
-                    stop => return Err(RestoreError::Inject(InjectError::Unexpected { tid: pid, stop })),
-                }
-            }
-            Stop::Event => {}
-            stop => return Err(RestoreError::Inject(InjectError::Unexpected { tid: pid, stop })),
+        // SIGKILL does not wait for us.
+        match ptrace::cont(pid, deliver) {
+            Err(error) if !error.is_gone() => return Err(error.into()),
+            _ => {}
         }
+        deliver = match ptrace::wait(pid)? {
+            Stop::Killed(_) | Stop::Exited(_) => break,
+            Stop::Signal(signal) => signal,
+            Stop::Event => 0,
+            stop => return Err(RestoreError::Inject(InjectError::Unexpected { tid: pid, stop })),
+        };
     }
     member.leader.forget();
     Ok(())

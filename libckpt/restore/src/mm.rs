@@ -36,6 +36,7 @@ pub(crate) fn restore_mm(
         libc::SYS_prctl,
         &[PR_SET_THP_DISABLE, thp, 0, 0, 0],
     )?;
+    take_keys(builder, mm.protection_keys)?;
     let mut last = LastOpened::default();
     for vma in &mm.vmas {
         vma::map(builder, contents, image, vma, &mut last)?;
@@ -49,6 +50,34 @@ pub(crate) fn restore_mm(
 /// Makes what mseal(2) had made unchangeable so again: when all children are born that have their own use for these addresses.
 pub(crate) fn seal(builder: &mut Builder<'_>, mm: &MmV1) -> RestoreResult<()> {
     mm.vmas.iter().try_for_each(|vma| vma::seal(builder, vma))
+}
+
+/// Allocates the protection keys that the program had. The kernel gives the lowest that is free: those between are given back.
+fn take_keys(builder: &mut Builder<'_>, wanted: u32) -> RestoreResult<()> {
+    let mut spare = Vec::new();
+    // Key 0 is there from the start.
+    let mut missing = wanted & !1;
+    while missing != 0 {
+        let key = match builder.remote.syscall(libc::SYS_pkey_alloc, &[0, 0])? {
+            Ok(key) => key,
+            Err(errno) => {
+                return Err(RestoreError::Machine {
+                    reason: format!(
+                        "the program uses protection keys of memory, and none is to be had: {errno}"
+                    ),
+                    remedy: "Restore on a machine whose processor has protection keys (pku)".into(),
+                });
+            }
+        };
+        if missing & (1 << key) == 0 {
+            spare.push(key);
+        }
+        missing &= !(1 << key);
+    }
+    for key in spare {
+        builder.call("pkey_free", &format!("protection key {key}"), libc::SYS_pkey_free, &[key])?;
+    }
+    Ok(())
 }
 
 /// Unmaps all but the scratch area and the kernel's mappings.

@@ -144,6 +144,11 @@ pub(crate) fn finish(builder: &mut Builder<'_>, vma: &VmaV1) -> RestoreResult<()
             builder.call("mlock2", &describe(vma), libc::SYS_mlock2, &[vma.start, len, flags])?;
         }
     }
+    // The kernel itself gives memory that may only be executed its key.
+    if vma.protection_key != 0 && vma.prot != libc::PROT_EXEC.unsigned_abs() {
+        let args = [vma.start, len, u64::from(vma.prot), u64::from(vma.protection_key)];
+        builder.call("pkey_mprotect", &describe(vma), libc::SYS_pkey_mprotect, &args)?;
+    }
     if let Some(name) = &vma.name {
         let at = builder.place_path(name)?;
         let args = [PR_SET_VMA, 0, vma.start, len, at.get()];

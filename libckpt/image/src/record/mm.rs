@@ -22,6 +22,8 @@ pub struct MmV1 {
     pub thp_disable: bool,
     /// mlockall(MCL_FUTURE) and MCL_ONFAULT, as VM_LOCKED bits of the default flags; 0 when not set or not known.
     pub def_flags: u64,
+    /// Protection keys that are allocated (pkey_alloc(2)), bit N for key N; key 0 always is.
+    pub protection_keys: u32,
     /// Mappings by rising address.
     pub vmas: Vec<VmaV1>,
 }

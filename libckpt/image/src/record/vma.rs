@@ -17,6 +17,8 @@ pub struct VmaV1 {
     pub backing: BackingV1,
     /// `VmFlags` that mmap(2) and madvise(2) set, as [`vma_flags`] bits.
     pub flags: u64,
+    /// Protection key (pkey_mprotect(2)).
+    pub protection_key: u8,
     /// Name from PR_SET_VMA_ANON_NAME.
     pub name: Option<Vec<u8>>,
     /// Guard regions (MADV_GUARD_INSTALL) within it: first byte, first byte after.

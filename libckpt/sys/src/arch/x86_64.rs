@@ -290,6 +290,20 @@ pub fn xstate_xcr0(xstate: &[u8]) -> u64 {
         .map_or(0, u64::from_le_bytes)
 }
 
+/// PKRU in an XSAVE area in standard format: the rights to memory with protection keys. None: the processor has none.
+#[must_use]
+pub fn xstate_pkru(xstate: &[u8]) -> Option<u32> {
+    const COMPONENT: u32 = 9;
+    if xstate_xcr0(xstate) & (1 << COMPONENT) == 0 {
+        return None;
+    }
+    let at = usize::try_from(std::arch::x86_64::__cpuid_count(XSAVE_LEAF, COMPONENT).ebx).ok()?;
+    xstate.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)
+}
+
+/// PKRU of a thread that has not set it: no key but key 0 gives access.
+pub const PKRU_INITIAL: u32 = 0x5555_5554;
+
 /// XSAVE component of AMX tile data.
 pub const XFEATURE_TILE_DATA: u64 = 1 << 18;
 

@@ -26,6 +26,8 @@ pub struct Mapping {
     pub deleted: bool,
     /// The two-letter flags of `VmFlags`; empty when read from maps.
     pub vm_flags: Vec<[u8; 2]>,
+    /// Protection key; 0 when read from maps.
+    pub protection_key: u8,
 }
 
 impl Mapping {
@@ -63,6 +65,8 @@ fn parse(text: &[u8]) -> Option<Vec<Mapping>> {
         if let Some(flags) = line.strip_prefix(b"VmFlags:") {
             let words = flags.split(u8::is_ascii_whitespace).filter_map(|word| word.try_into().ok());
             found.last_mut()?.vm_flags = words.collect();
+        } else if let Some(key) = line.strip_prefix(b"ProtectionKey:") {
+            found.last_mut()?.protection_key = std::str::from_utf8(key).ok()?.trim().parse().ok()?;
         } else if line.first()?.is_ascii_hexdigit() && !line.first()?.is_ascii_uppercase() {
             found.push(parse_line(line)?);
         }
@@ -103,6 +107,7 @@ fn parse_line(line: &[u8]) -> Option<Mapping> {
         path: unescape(path),
         deleted,
         vm_flags: Vec::new(),
+        protection_key: 0,
     })
 }
 
