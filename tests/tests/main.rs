@@ -31,6 +31,7 @@ mod real_redis;
 mod real_sqlite;
 mod scheduling;
 mod seccomp;
+mod semaphores;
 mod shared_memory;
 mod signal_actions;
 mod sleeps;

@@ -8,12 +8,13 @@ use crate::objects::Objects;
 use crate::pages::MemoryStats;
 use crate::process::Process;
 use crate::process_state::{Before, Job, ProcessState, Stopped};
+use crate::semaphores::capture_semaphores;
 use crate::sharing::{Owners, Shared};
 use crate::tree::{self, Member, Tree};
 use crate::{files, pages, precopy, preflight};
 use ckpt_dirty::Tracking;
 use ckpt_image::page::PAGE_SIZE;
-use ckpt_image::record::{DeadTaskV1, FdTableV1, InventoryV1, ThreadV1};
+use ckpt_image::record::{DeadTaskV1, FdTableV1, InventoryV1, SemaphoresV1, ThreadV1};
 use ckpt_image::{CheckpointId, CheckpointWriter, Kind, Stats, Store, fault};
 use ckpt_sys::SysError;
 use ckpt_sys::kcmp::Resource;
@@ -180,6 +181,7 @@ struct Frozen {
     processes: Vec<ProcessState>,
     dead: Vec<DeadTaskV1>,
     tables: Vec<FdTableV1>,
+    semaphores: Vec<SemaphoresV1>,
     objects: Objects,
 }
 
@@ -219,7 +221,8 @@ fn capture_frozen(
         holders.push(process);
     }
     processes.reverse();
-    Ok(Frozen { inventory, processes, dead: tree.dead()?, tables, objects: job.objects })
+    let semaphores = capture_semaphores(&job.pids)?;
+    Ok(Frozen { inventory, processes, dead: tree.dead()?, tables, semaphores, objects: job.objects })
 }
 
 /// The descriptors of all processes: of the root, and of the others, which come in reverse.
@@ -249,6 +252,7 @@ impl Frozen {
         }
         self.dead.iter().try_for_each(|dead| writer.record(dead))?;
         self.tables.iter().try_for_each(|table| writer.record(table))?;
+        self.semaphores.iter().try_for_each(|set| writer.record(set))?;
         for file in &self.objects.open_files {
             writer.record(file)?;
         }

@@ -26,6 +26,7 @@ mod preflight;
 mod process;
 mod process_state;
 mod seccomp;
+mod semaphores;
 mod sharing;
 mod sighand;
 mod task;

@@ -112,7 +112,7 @@ impl<'a> Stopped<'a> {
         let tids = member.freeze.tids();
         sharing::check_threads(pid, &tids)?;
 
-        let hints = Hints { gadgets: before.gadgets.clone(), call: stills[0].call() };
+        let hints = Hints { gadgets: before.gadgets, call: stills[0].call() };
         let mut injector = Injector::with_hints(pid, pid, memory, hints)?;
         leftovers::remove(&process, &mut injector, &member.leftovers, &job.pids)?;
         capture::point("capture.injected")?;

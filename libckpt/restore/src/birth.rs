@@ -149,7 +149,7 @@ impl<'m> Births<'_, 'm> {
     }
 }
 
-fn open_memory<'m>(pid: i32, slot: &'m OnceCell<ProcessMemory>) -> RestoreResult<&'m ProcessMemory> {
+fn open_memory(pid: i32, slot: &OnceCell<ProcessMemory>) -> RestoreResult<&ProcessMemory> {
     let memory = ProcessMemory::open(pid)?;
     Ok(slot.get_or_init(|| memory))
 }

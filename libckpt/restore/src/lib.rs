@@ -24,6 +24,7 @@ mod records;
 mod restore;
 mod seccomp;
 mod segment;
+mod semaphores;
 mod sighand;
 mod task;
 mod thread;

@@ -6,6 +6,7 @@ use crate::content::Contents;
 use crate::error::{RestoreError, RestoreResult};
 use crate::leader::{self, Leader};
 use crate::records::Records;
+use crate::semaphores::Semaphores;
 use crate::{dead, family, files, fs, machine, mm, seccomp, sighand, task, thread, timer};
 use ckpt_dirty::Tracking;
 use ckpt_image::Image;
@@ -52,6 +53,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     let mut family = births.carry_out(&steps)?;
     dead::bury(&mut family, &records.dead)?;
 
+    let semaphores = restore_semaphores(&records, image, &mut family)?;
     let connections = restore_files(request, &records, &mut contents, &mut family)?;
     contents.finish_seals()?;
     contents.segments.finish()?;
@@ -82,12 +84,27 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     }
     leaders.into_iter().for_each(Leader::keep);
     contents.segments.keep();
+    semaphores.keep();
     Ok(Restored { root_pid: records.tasks[0].pid, tracking: (!tracking.is_empty()).then_some(tracking) })
 }
 
 fn taken<'m>(family: &mut Family<'m>, pid: i32) -> RestoreResult<Member<'m>> {
     let missing = || RestoreError::Inconsistent { what: format!("process {pid} was not made") };
     family.remove(&pid).ok_or_else(missing)
+}
+
+fn restore_semaphores(
+    records: &Records,
+    image: &Image,
+    family: &mut Family<'_>,
+) -> RestoreResult<Semaphores> {
+    let pids: Vec<i32> = records.tasks.iter().map(|task| task.pid).collect();
+    let mut semaphores = Semaphores::default();
+    let builder = &mut birth::member(family, pids[0])?.builder;
+    for set in image.records()? {
+        semaphores.restore(builder, &set, &pids)?;
+    }
+    Ok(semaphores)
 }
 
 fn restore_files(

@@ -26,6 +26,7 @@ mod sock_diag;
 pub mod sockaddr;
 pub mod socket;
 pub mod spawn;
+pub mod sysv_sem;
 pub mod sysv_shm;
 pub mod tcp_repair;
 pub mod tcp_state;

@@ -74,7 +74,7 @@ pub fn create(id: i32, segment: &Segment) -> SysResult<i32> {
 pub fn set(id: i32, segment: &Segment) -> SysResult<()> {
     let mut status = status(id)?;
     (status.shm_perm.uid, status.shm_perm.gid) = segment.owner;
-    status.shm_perm.mode = u16::try_from(segment.mode & 0o777).unwrap_or(0).into();
+    status.shm_perm.mode = u16::try_from(segment.mode & 0o777).unwrap_or(0);
     // SAFETY: `status` is ours and valid for reading.
     if unsafe { libc::shmctl(id, libc::IPC_SET, &raw mut status) } == -1 {
         return Err(failed("shmctl(IPC_SET)", id));

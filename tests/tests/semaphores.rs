@@ -1,0 +1,4 @@
+//! System V semaphores.
+ckpt_tests::survives! {
+    fn system_v_semaphores => "semaphores";
+}
