@@ -16,6 +16,7 @@ mod rm;
 mod run;
 mod save;
 mod show;
+mod terminal;
 mod verify;
 
 use crate::failure::{Failure, Outcome};

@@ -9,6 +9,7 @@ pub mod ckpt;
 mod isolate;
 pub mod outside;
 pub mod process;
+pub mod pty;
 pub mod real;
 pub mod real_end;
 pub mod sandbox;

@@ -1,4 +1,5 @@
 //! Processes of a test: started, watched and ended by their own pid.
+use crate::pty::Pty;
 use crate::tree;
 use crate::wait::until;
 use nix::sys::signal::{Signal, kill};
@@ -21,6 +22,25 @@ impl Process {
         command.stdin(Stdio::null());
         // SAFETY: setsid is async-signal-safe.
         unsafe { command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(Into::into)) };
+        let child = command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
+        Process { child }
+    }
+
+    /// Starts `command` at a terminal: it leads a session, which has that for its controlling terminal.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_at(pty: &Pty, command: &mut Command) -> Self {
+        let end = || Stdio::from(pty.slave().try_clone().expect("dup"));
+        command.stdin(end()).stdout(end()).stderr(end());
+        // SAFETY: setsid and ioctl are async-signal-safe.
+        unsafe {
+            command.pre_exec(|| {
+                nix::unistd::setsid()?;
+                nix::errno::Errno::result(libc::ioctl(0, libc::TIOCSCTTY, 0))?;
+                Ok(())
+            })
+        };
         let child = command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
         Process { child }
     }

@@ -19,6 +19,18 @@ pub fn until_or_late<T>(mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     }
 }
 
+/// Polls `condition` until it gives a value; None after [`DEADLINE`].
+pub fn until_or_none<T>(mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+    let begin = Instant::now();
+    loop {
+        let value = condition();
+        if value.is_some() || begin.elapsed() > DEADLINE {
+            return value;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// Polls `condition` until it gives a value.
 ///
 /// # Panics

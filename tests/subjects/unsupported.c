@@ -35,8 +35,6 @@ static int open_kind(const char *kind)
 		MUST(send(client, "unread", 6, 0));
 		return client;
 	}
-	if (!strcmp(kind, "pty"))
-		return (int)MUST(open("/dev/ptmx", O_RDWR | O_NOCTTY));
 	wrong("no such kind: %s", kind);
 }
 

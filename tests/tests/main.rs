@@ -37,6 +37,7 @@ mod semaphores;
 mod shared_memory;
 mod signal_actions;
 mod sleeps;
+mod terminals;
 mod thread_lists;
 mod timers;
 mod tls;

@@ -1,4 +1,5 @@
 //! Standing in for a program in the foreground: passing signals on, stopping with it, ending as it ended.
+use super::terminal::Terminal;
 use crate::failure::{Failure, Outcome};
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, kill, raise, sigaction};
@@ -24,6 +25,7 @@ pub(crate) struct Foreground {
     signals: SignalFd,
     caller_mask: SigSet,
     caller_sigchld: SigAction,
+    terminal: Option<Terminal>,
 }
 
 impl Foreground {
@@ -39,7 +41,7 @@ impl Foreground {
         let caller_sigchld = unsafe { sigaction(Signal::SIGCHLD, &default) }.map_err(fail)?;
         let caller_mask = mask.thread_swap_mask(SigmaskHow::SIG_BLOCK).map_err(fail)?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC).map_err(fail)?;
-        Ok(Self { signals, caller_mask, caller_sigchld })
+        Ok(Self { signals, caller_mask, caller_sigchld, terminal: Terminal::find() })
     }
 
     /// Gives a child, before it executes a program, the signal state that this command was started with.
@@ -55,6 +57,14 @@ impl Foreground {
 
     /// Waits until the child ends, and returns the exit status that says how: 128+N for signal N.
     pub(crate) fn wait(&self, child: i32) -> Outcome<u8> {
+        let status = self.wait_for_end(child);
+        if let Some(terminal) = &self.terminal {
+            terminal.take_back();
+        }
+        status
+    }
+
+    fn wait_for_end(&self, child: i32) -> Outcome<u8> {
         let pid = Pid::from_raw(child);
         let mut stop_with_it = false;
         loop {
@@ -62,6 +72,9 @@ impl Foreground {
                 Ok(WaitStatus::Exited(_, code)) => return Ok(code.to_le_bytes()[0]),
                 Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(128 + (signal as i32).to_le_bytes()[0]),
                 Ok(WaitStatus::Stopped(..)) => {
+                    if self.terminal.as_ref().is_some_and(|terminal| terminal.stop_with(pid)) {
+                        continue;
+                    }
                     // Only when a terminal's stop came this way: a job that somebody else stopped is also continued
                     // by somebody else, and who would continue us?
                     if std::mem::take(&mut stop_with_it) {

@@ -46,6 +46,8 @@ pub(crate) struct Births<'a, 'm> {
     pub(crate) image: &'a Image,
     /// What mappings share.
     pub(crate) contents: &'a mut Contents,
+    /// The sessions' terminals.
+    pub(crate) masters: &'a files::Masters,
     /// One for each step.
     pub(crate) slots: &'m [OnceCell<ProcessMemory>],
 }
@@ -83,6 +85,7 @@ impl<'m> Births<'_, 'm> {
                 Step::Session { pid } => {
                     let builder = &mut member(&mut family, pid)?.builder;
                     builder.call("setsid", &format!("pid {pid}"), libc::SYS_setsid, &[])?;
+                    self.masters.control(builder)?;
                 }
                 Step::Group { pid, pgid } => {
                     let builder = &mut member(&mut family, pid)?.builder;

@@ -27,6 +27,7 @@ mod segment;
 mod semaphores;
 mod sighand;
 mod task;
+mod terminal;
 mod thread;
 mod timer;
 mod vdso;

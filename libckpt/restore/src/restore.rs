@@ -7,6 +7,7 @@ use crate::error::{RestoreError, RestoreResult};
 use crate::leader::{self, Leader};
 use crate::records::Records;
 use crate::semaphores::Semaphores;
+use crate::terminal::Handover;
 use crate::{dead, family, files, fs, machine, mm, seccomp, sighand, task, thread, timer};
 use ckpt_dirty::Tracking;
 use ckpt_image::Image;
@@ -46,15 +47,22 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     let image = request.image;
     machine::check(image)?;
     let records = Records::read(image)?;
-    let steps = family::plan(&records.beings()).map_err(|what| RestoreError::Inconsistent { what })?;
+    let handover = Handover::find(image, request.stdio)?;
+    let mut beings = records.beings();
+    if let Some(handover) = &handover {
+        handover.join_session(&mut beings);
+    }
+    let steps = family::plan(&beings).map_err(|what| RestoreError::Inconsistent { what })?;
     let slots = birth::slots(&steps);
     let mut contents = Contents::default();
-    let births = Births { records: &records, image, contents: &mut contents, slots: &slots };
+    let masters = files::Masters::open(image)?;
+    let births =
+        Births { records: &records, image, contents: &mut contents, masters: &masters, slots: &slots };
     let mut family = births.carry_out(&steps)?;
     dead::bury(&mut family, &records.dead)?;
 
     let semaphores = restore_semaphores(&records, image, &mut family)?;
-    let connections = restore_files(request, &records, &mut contents, &mut family)?;
+    let connections = restore_files(request, &records, &mut contents, &mut family, masters)?;
     contents.finish_seals()?;
     contents.segments.finish()?;
     let mut tracking = Tracking::default();
@@ -79,8 +87,14 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
         restore_threads(&records, task, scratch, memory)?;
     }
     connections.go_on()?;
+    if let Some(handover) = &handover {
+        handover.hand_over(&records.tasks)?;
+    }
     for task in records.tasks.iter().rev() {
         leader::let_go(task)?;
+    }
+    if let Some(handover) = &handover {
+        handover.tell(&records.tasks);
     }
     leaders.into_iter().for_each(Leader::keep);
     contents.segments.keep();
@@ -112,6 +126,7 @@ fn restore_files(
     records: &Records,
     contents: &mut Contents,
     family: &mut Family<'_>,
+    masters: files::Masters,
 ) -> RestoreResult<files::Connections> {
     let mut holders = Vec::new();
     let mut builders: HashMap<i32, _> =
@@ -121,7 +136,7 @@ fn restore_files(
             holders.push((builder, table));
         }
     }
-    files::restore_files(holders, contents, request.image, request.stdio, request.outside)
+    files::restore_files(holders, contents, request.image, request.stdio, request.outside, masters)
 }
 
 /// All that the threads of a process share but memory and descriptors; and the threads themselves, without their state.

@@ -193,6 +193,14 @@ pub fn open(path: &[u8], flags: i32, mode: u32) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// A duplicate of our descriptor of this number, from 3 upwards, close-on-exec; EBADF if there is none.
+pub fn duplicate(number: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: no pointers.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    // SAFETY: the kernel has just returned this descriptor to us.
+    Errno::result(copy).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Our soft limit of open descriptors, raised to the hard one while this lives.
 #[derive(Debug)]
 pub struct RaisedLimit {

@@ -30,6 +30,7 @@ pub mod sysv_sem;
 pub mod sysv_shm;
 pub mod tcp_repair;
 pub mod tcp_state;
+pub mod terminal;
 pub mod uffd;
 pub mod unix_diag;
 

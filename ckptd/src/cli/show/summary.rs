@@ -3,7 +3,7 @@ use crate::cli::print::Checkpoint;
 use ckpt_image::page::PAGE_SIZE;
 use ckpt_image::record::{
     FarEndV1, FdTableV1, FileKindV1, InventoryV1, MmV1, OpenFileV1, SocketStateV1, SocketV1, TaskV1,
-    TcpConnectionV1, ThreadV1,
+    TcpConnectionV1, TerminalEndV1, TerminalSideV1, ThreadV1,
 };
 use ckpt_image::{CheckpointId, Image, RecordInfo, StoreError};
 use serde::Serialize;
@@ -110,8 +110,19 @@ fn describe(fd: i32, kind: &FileKindV1) -> File {
         FileKindV1::Pidfd { pid: 0, .. } => "pidfd of a process that has ended".into(),
         FileKindV1::Pidfd { pid, .. } => format!("pidfd of process {pid}"),
         FileKindV1::Stdio { was, .. } => format!("{was} (becomes the restoring command's)"),
+        FileKindV1::Terminal(end) => describe_terminal(end),
     };
     File { fd, what, socket: matches!(kind, FileKindV1::Socket(_)) }
+}
+
+fn describe_terminal(end: &TerminalEndV1) -> String {
+    let path = text(&end.path);
+    match end.side {
+        TerminalSideV1::Master { index } => format!("master of terminal /dev/pts/{index}"),
+        TerminalSideV1::Slave { .. } => path,
+        TerminalSideV1::HungUp => format!("{path} (hung up)"),
+        TerminalSideV1::Outside { .. } => format!("{path} (becomes the restoring command's)"),
+    }
 }
 
 fn describe_socket(socket: &SocketV1) -> String {

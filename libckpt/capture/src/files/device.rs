@@ -1,5 +1,5 @@
-//! Character devices without state, and terminals that the job was started at.
-use super::{Context, FoundFile, stdio};
+//! Character devices without state; terminals.
+use super::{Context, FoundFile, terminal};
 use crate::error::CaptureResult;
 use ckpt_image::record::FileKindV1;
 use nix::sys::stat::{major, minor};
@@ -17,13 +17,8 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
     if number.0 == 1 && STATELESS.contains(&number.1) {
         return Ok(FileKindV1::Device { path: file.path().to_vec(), rdev });
     }
-    if is_terminal(file) {
-        return stdio::describe(
-            context,
-            file,
-            |_| "terminals cannot be saved yet".into(),
-            "Close it, or redirect the program's output",
-        );
+    if is_any_terminal(file) {
+        return terminal::describe(context, file);
     }
     Err(context.unsupported(
         file,
@@ -32,12 +27,16 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
     ))
 }
 
-/// A terminal, /dev/tty among them.
-pub(super) fn is_terminal(file: &FoundFile) -> bool {
+/// A terminal, /dev/tty and the masters of pseudo terminals among them.
+pub(super) fn is_any_terminal(file: &FoundFile) -> bool {
     let is_device = file.meta.mode() & libc::S_IFMT == libc::S_IFCHR;
     let major = major(file.meta.rdev());
-    // Major 5 minor 2 is the master of a pseudo terminal: the job is the terminal there.
-    is_device
-        && (TTY_MAJORS.contains(&major) || PTY_SLAVES.contains(&major))
-        && (major, minor(file.meta.rdev())) != (5, 2)
+    let is_handle = file.info.flags & libc::O_PATH.unsigned_abs() != 0;
+    is_device && !is_handle && (TTY_MAJORS.contains(&major) || PTY_SLAVES.contains(&major))
+}
+
+/// /dev/ptmx, opened: the master of a pseudo terminal.
+pub(super) fn is_master(file: &FoundFile) -> bool {
+    let rdev = file.meta.rdev();
+    is_any_terminal(file) && (major(rdev), minor(rdev)) == (5, 2)
 }

@@ -172,6 +172,12 @@ impl FileIndex {
         first.map_or(file.place.0, |(pid, _)| *pid)
     }
 
+    /// The processes that hold descriptions.
+    pub(crate) fn members(&self) -> impl Iterator<Item = i32> {
+        let members: BTreeSet<i32> = self.held_at.iter().flatten().map(|(holder, _)| *holder).collect();
+        members.into_iter()
+    }
+
     /// Whether process `pid` holds any description.
     pub(crate) fn is_member(&self, pid: i32) -> bool {
         self.held_at.iter().flatten().any(|(holder, _)| *holder == pid)

@@ -19,6 +19,7 @@ mod pipe;
 mod signalfd;
 mod socket;
 mod stdio;
+mod terminal;
 #[cfg(test)]
 mod tests;
 mod timerfd;
@@ -54,6 +55,8 @@ struct Context<'a> {
     groups: socket::Groups,
     /// TCP connections.
     connections: socket::Connections,
+    /// Whose controlling terminals there are; read when one is asked for.
+    sessions: terminal::Sessions,
 }
 
 impl Context<'_> {
@@ -144,6 +147,7 @@ fn describe_all(index: &mut FileIndex, objects: &mut Objects, journal: &Journal<
         queues,
         groups: socket::Groups::default(),
         connections,
+        sessions: terminal::Sessions::default(),
     };
     for file in index.files() {
         described.push(describe(&mut context, file)?);
@@ -177,6 +181,7 @@ pub(crate) fn check(pids: &[i32]) -> Vec<CaptureError> {
         queues,
         groups: socket::Groups::default(),
         connections,
+        sessions: terminal::Sessions::default(),
     };
     let files: Vec<Rc<FoundFile>> = index.files().to_vec();
     errors.extend(files.iter().filter_map(|file| describe(&mut context, file).err()));

@@ -1,6 +1,6 @@
 //! Objects whose other end is outside the job: fine at descriptors 0, 1 and 2, refused elsewhere.
 use super::index::show;
-use super::{Context, FoundFile, device};
+use super::{Context, FoundFile};
 use crate::error::CaptureResult;
 use ckpt_image::record::FileKindV1;
 use std::fs;
@@ -13,32 +13,26 @@ pub(super) fn describe(
     reason: impl FnOnce(&Context<'_>) -> String,
     remedy: &str,
 ) -> CaptureResult<FileKindV1> {
-    match number(context, file) {
+    match number(context, file).or_else(|| related(context, file)) {
         Some(number) => Ok(FileKindV1::Stdio { number, was: show(&file.link) }),
         None => Err(context.unsupported(file, reason(context), remedy)),
     }
 }
 
-fn number(context: &Context<'_>, file: &FoundFile) -> Option<u32> {
-    let lowest = |file: &FoundFile| {
-        let holders = context.index.holders(file).iter();
-        let standard = holders.map(|(_, fd)| *fd).find(|fd| (0..=2).contains(fd));
-        standard.and_then(|fd| u32::try_from(fd).ok())
-    };
-    if let Some(number) = lowest(file) {
-        return Some(number);
-    }
-    let related = |other: &FoundFile| {
-        other.link == file.link || device::is_terminal(other) && device::is_terminal(file)
-    };
-    let candidates: Vec<(bool, u32)> = context
+/// The standard descriptor that a description is.
+pub(super) fn number(context: &Context<'_>, file: &FoundFile) -> Option<u32> {
+    let holders = context.index.holders(file).iter();
+    let standard = holders.map(|(_, fd)| *fd).find(|fd| (0..=2).contains(fd));
+    standard.and_then(|fd| u32::try_from(fd).ok())
+}
+
+/// The standard descriptor that is another description of the same object.
+fn related(context: &Context<'_>, file: &FoundFile) -> Option<u32> {
+    let candidates = context
         .index
-        .files()
-        .iter()
-        .filter(|other| related(other))
-        .filter_map(|other| Some((other.info.access() != file.info.access(), lowest(other)?)))
-        .collect();
-    candidates.into_iter().min().map(|(_, number)| number)
+        .with_link(&file.link)
+        .filter_map(|other| Some((other.info.access() != file.info.access(), number(context, other)?)));
+    candidates.min().map(|(_, number)| number)
 }
 
 /// Who else has this object open, for messages: ` (pid 4711, name)`; or empty.

@@ -1,4 +1,4 @@
-use super::{FileIdent, GhostId, OpenFileId, ShmemId, SocketV1};
+use super::{FileIdent, GhostId, OpenFileId, ShmemId, SocketV1, TerminalEndV1};
 use serde::{Deserialize, Serialize};
 use wincode::{SchemaRead, SchemaWrite};
 
@@ -75,7 +75,7 @@ pub enum FileKindV1 {
     },
     /// A socket.
     Socket(Box<SocketV1>),
-    /// An object whose other end is outside the job, standing at descriptor 0, 1 or 2 of the root task (a terminal, a pipe to
+    /// An object whose other end is outside the job, standing at descriptor 0, 1 or 2 of the root task (a pipe to
     /// the shell): restore takes the restoring command's own descriptor of that number.
     Stdio {
         /// 0, 1 or 2.
@@ -90,6 +90,8 @@ pub enum FileKindV1 {
         /// The exit status of such a one, as wait(2) has it, when the kernel tells.
         status: Option<i32>,
     },
+    /// A terminal.
+    Terminal(Box<TerminalEndV1>),
 }
 
 /// One end of a pipe. All the ends with one inode are one pipe.

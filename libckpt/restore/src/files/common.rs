@@ -1,7 +1,7 @@
 //! What all kinds of descriptions have: status flags, position, owner.
 use crate::builder::Builder;
 use crate::error::RestoreResult;
-use ckpt_image::record::{FdTableV1, FileKindV1, OpenFileV1};
+use ckpt_image::record::{FdTableV1, FileKindV1, OpenFileV1, TerminalSideV1};
 use ckpt_sys::{SysError, descriptor};
 use nix::errno::Errno;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -24,7 +24,7 @@ pub(super) fn open_flags(file: &OpenFileV1) -> i32 {
 pub(super) fn finish(file: &OpenFileV1, fd: BorrowedFd<'_>) -> RestoreResult<()> {
     let flags = file.flags.cast_signed();
     // What stands for the outside is shared with it, and has a position of its own.
-    if flags & libc::O_PATH != 0 || matches!(file.kind, FileKindV1::Stdio { .. }) {
+    if flags & libc::O_PATH != 0 || is_outside(&file.kind) {
         return Ok(());
     }
     let seekable = matches!(file.kind, FileKindV1::Path { .. } | FileKindV1::Memfd { .. });
@@ -45,6 +45,14 @@ pub(super) fn finish(file: &OpenFileV1, fd: BorrowedFd<'_>) -> RestoreResult<()>
         descriptor::set_owner_signal(fd, file.owner_signal)?;
     }
     Ok(())
+}
+
+fn is_outside(kind: &FileKindV1) -> bool {
+    match kind {
+        FileKindV1::Stdio { .. } => true,
+        FileKindV1::Terminal(end) => matches!(end.side, TerminalSideV1::Outside { .. }),
+        _ => false,
+    }
 }
 
 fn name(file: &OpenFileV1) -> String {

@@ -17,6 +17,7 @@ mod place;
 mod signalfd;
 mod socket;
 mod stdio;
+mod terminal;
 mod timerfd;
 
 pub(crate) use socket::Connections;
@@ -31,6 +32,7 @@ use ckpt_image::record::{FdTableV1, FileKindV1, OpenFileId, OpenFileV1};
 use ckpt_sys::descriptor::RaisedLimit;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+pub(crate) use terminal::Masters;
 
 /// Our descriptors of the descriptions that are made.
 type Made = HashMap<OpenFileId, OwnedFd>;
@@ -106,6 +108,7 @@ pub(crate) fn restore_files<'a>(
     image: &'a Image,
     stdio: [RawFd; 3],
     outside: OutsideConnections,
+    masters: Masters,
 ) -> RestoreResult<Connections> {
     let _limit = RaisedLimit::new();
     let files: Vec<OpenFileV1> = image.records()?;
@@ -125,7 +128,7 @@ pub(crate) fn restore_files<'a>(
         outside,
         connections: Connections::default(),
     };
-    make_all(&mut maker, &files)?;
+    make_all(&mut maker, &files, masters)?;
     for file in &files {
         common::finish(file, maker.made(file.id)?)?;
     }
@@ -142,7 +145,7 @@ pub(crate) fn restore_files<'a>(
     Ok(connections)
 }
 
-fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1]) -> RestoreResult<()> {
+fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1], masters: Masters) -> RestoreResult<()> {
     for file in files {
         let made = match &file.kind {
             FileKindV1::Path { path, ident, ghost } => path::make(maker, file, path, ident, *ghost)?,
@@ -158,12 +161,14 @@ fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1]) -> RestoreResult<()
             FileKindV1::Pipe(_)
             | FileKindV1::Fifo { .. }
             | FileKindV1::Socket(_)
+            | FileKindV1::Terminal(_)
             | FileKindV1::Inotify { .. } => continue,
         };
         maker.made.insert(file.id, made);
     }
     pipe::make_all(maker, files)?;
     fifo::make_all(maker, files)?;
+    terminal::make_all(maker, files, masters)?;
     socket::make_all(maker, files)?;
     // Last: what is opened and bound before does not become an event.
     for file in files {

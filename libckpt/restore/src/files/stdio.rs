@@ -4,7 +4,7 @@ use ckpt_image::record::OpenFileV1;
 use ckpt_sys::{SysError, descriptor};
 use nix::errno::Errno;
 use std::fs::File;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 
 /// What a description of our own may differ in.
@@ -13,15 +13,11 @@ const STATUS: i32 = libc::O_APPEND | libc::O_NONBLOCK;
 /// A description that stands for our descriptor of that number.
 pub(super) fn make(stdio: [RawFd; 3], file: &OpenFileV1, number: u32) -> RestoreResult<OwnedFd> {
     let index = usize::try_from(number).unwrap_or(0).min(2);
-    // SAFETY: no pointers.
-    let copy = unsafe { libc::fcntl(stdio[index], libc::F_DUPFD_CLOEXEC, 3) };
-    if copy < 0 {
+    let Ok(copy) = descriptor::duplicate(stdio[index]) else {
         // The restoring command runs without it.
         let null = descriptor::open(b"/dev/null", libc::O_RDWR, 0);
         return Ok(null.map_err(|errno| SysError::new("open", "/dev/null", errno))?);
-    }
-    // SAFETY: the kernel has just returned this descriptor to us.
-    let copy = unsafe { OwnedFd::from_raw_fd(copy) };
+    };
     // SAFETY: no pointers.
     let now = unsafe { libc::fcntl(copy.as_raw_fd(), libc::F_GETFL) };
     let wanted = file.flags.cast_signed() & STATUS;
