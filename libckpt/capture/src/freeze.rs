@@ -7,6 +7,8 @@ use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::proc::{self, threads};
 use ckpt_sys::ptrace::{self, Stop};
 use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::time::{Duration, Instant};
 
 /// How long a thread may take to come out of the kernel.
@@ -141,10 +143,9 @@ impl Freeze {
 
     /// Kills the process where it stands, and waits until it is gone but for its parent's wait.
     pub(crate) fn kill(mut self) -> CaptureResult<()> {
-        // SAFETY: no pointers; the process is stopped by us, so the pid is still its.
-        if unsafe { libc::kill(self.pid, libc::SIGKILL) } == -1 {
-            return Err(SysError::last("kill", format!("pid {}", self.pid)).into());
-        }
+        // The process is stopped by us, so the pid is still its.
+        kill(Pid::from_raw(self.pid), Signal::SIGKILL)
+            .map_err(|errno| SysError::new("kill", format!("pid {}", self.pid), errno))?;
         let mut tids = self.tids();
         tids.reverse();
         self.stopped.clear();

@@ -11,6 +11,7 @@ mod check;
 mod connections;
 mod content;
 mod creds;
+mod dead_task;
 pub mod error;
 mod files;
 mod freeze;

@@ -38,8 +38,7 @@ pub(crate) fn check_process(pid: i32) -> CaptureResult<()> {
         return Err(CaptureError::unsupported(pid, "ckpt itself", reason, remedy));
     }
     let owner = u32::try_from(status.number("Uid")?).unwrap_or(u32::MAX);
-    // SAFETY: no arguments.
-    let own = unsafe { libc::geteuid() };
+    let own = nix::unistd::geteuid().as_raw();
     if own != 0 && own != owner {
         return Err(CaptureError::NotPermitted { pid, owner });
     }

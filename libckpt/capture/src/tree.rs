@@ -1,10 +1,10 @@
 //! The processes of a job: found from its root downwards, and stopped as one.
+use crate::dead_task::capture_dead_task;
 use crate::error::{CaptureError, CaptureResult};
 use crate::freeze::{self, Freeze, STOP_LIMIT};
 use ckpt_image::record::DeadTaskV1;
-use ckpt_sys::SysResult;
 use ckpt_sys::inject::Scratch;
-use ckpt_sys::proc::{self, malformed, stat::Stat, status::Status, threads};
+use ckpt_sys::proc::{stat::Stat, threads};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -96,7 +96,7 @@ impl Tree {
         for member in &self.members {
             for child in threads::children(member.pid())? {
                 if !members.contains(&child) && is_zombie(child)? {
-                    dead.push(dead_task(child, member.pid())?);
+                    dead.push(capture_dead_task(child, member.pid())?);
                 }
             }
         }
@@ -148,24 +148,4 @@ fn is_zombie(pid: i32) -> CaptureResult<bool> {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-}
-
-fn dead_task(pid: i32, ppid: i32) -> CaptureResult<DeadTaskV1> {
-    let stat = Stat::of(pid, pid)?;
-    let status = Status::of(pid, pid)?;
-    let owner = |name: &'static str| -> SysResult<u32> {
-        u32::try_from(status.number(name)?).map_err(|_| malformed("parse of status", pid))
-    };
-    let mut comm = proc::read(pid, "comm")?;
-    comm.pop_if(|byte| *byte == b'\n');
-    Ok(DeadTaskV1 {
-        pid,
-        ppid,
-        pgid: stat.pgrp,
-        sid: stat.session,
-        exit_signal: stat.exit_signal,
-        status: stat.exit_code,
-        comm,
-        owner: (owner("Uid")?, owner("Gid")?),
-    })
 }

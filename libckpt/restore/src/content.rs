@@ -4,13 +4,12 @@ use crate::segment::Segments;
 use ckpt_image::Image;
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::record::{GhostId, GhostV1, ShmemId, ShmemV1};
-use ckpt_sys::SysError;
+use ckpt_sys::{SysError, memory};
+use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
 use std::fs::{File, OpenOptions, Permissions};
-use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
@@ -84,22 +83,11 @@ impl Contents {
 
 /// Shared anonymous memory: only mmap(2) makes it.
 fn make_anonymous(size: u64) -> RestoreResult<File> {
-    let failed = |errno| SysError::new("mmap", "shared anonymous memory", errno);
-    let len = usize::try_from(size.next_multiple_of(PAGE).max(PAGE)).unwrap_or(usize::MAX);
-    let (prot, flags) = (ProtFlags::PROT_READ, MapFlags::MAP_SHARED | MapFlags::MAP_NORESERVE);
-    let length = NonZeroUsize::new(len).unwrap_or(NonZeroUsize::MIN);
-    // SAFETY: a new mapping, at a place of the kernel's choice.
-    let map = unsafe { mmap_anonymous(None, length, prot, flags) }.map_err(failed)?;
-    let start = map.addr().get();
-    let path = format!("/proc/self/map_files/{start:x}-{:x}", start + len);
-    let file = OpenOptions::new().read(true).write(true).open(&path);
-    // SAFETY: it was made just now, and nobody else knows of it.
-    unsafe { munmap(map, len) }.map_err(failed)?;
-    match file {
+    match memory::shared_anonymous(size.next_multiple_of(PAGE).max(PAGE)) {
         Ok(file) => Ok(file),
         // Without CAP_CHECKPOINT_RESTORE it becomes a memfd: the program cannot tell.
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => make_memfd(b"shared"),
-        Err(error) => Err(SysError::new("open", path, error).into()),
+        Err(error) if matches!(error.errno(), Some(Errno::EPERM | Errno::EACCES)) => make_memfd(b"shared"),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -8,6 +8,8 @@ use ckpt_sys::proc::{self, maps, stat::Stat};
 use ckpt_sys::ptrace::{self, Stop};
 use ckpt_sys::{RemoteAddr, SysError, spawn};
 use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::time::{Duration, Instant};
 
 /// How long to wait for a pid whose process has ended but is not waited for yet.
@@ -76,8 +78,8 @@ impl Drop for Leader {
         if self.kept {
             return;
         }
-        // SAFETY: no pointers; we trace it and have not waited for its end, so the pid is its.
-        unsafe { libc::kill(self.pid, libc::SIGKILL) };
+        // We trace it and have not waited for its end, so the pid is its.
+        let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
         // The leader's end is told last, and only to a tracer that has waited for the others.
         for &tid in self.threads.iter().chain([&self.pid]) {
             while let Ok(stop) = ptrace::wait(tid) {
@@ -180,8 +182,8 @@ pub(crate) fn take_hold<'m>(
 /// Lets go of all threads, stopped with their final registers; from now on the process is on its own.
 pub(crate) fn let_go(task: &TaskV1) -> RestoreResult<()> {
     if task.stopped {
-        // SAFETY: no pointers; the process is held by us. It stops as soon as it is let go.
-        unsafe { libc::kill(task.pid, libc::SIGSTOP) };
+        // The process is held by us. It stops as soon as it is let go.
+        let _ = kill(Pid::from_raw(task.pid), Signal::SIGSTOP);
     }
     for &tid in &task.tids {
         ptrace::set_options(tid, ptrace::O_SYSGOOD)?;

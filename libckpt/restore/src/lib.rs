@@ -10,7 +10,7 @@ mod builder;
 mod connections;
 mod content;
 mod creds;
-mod dead;
+mod dead_task;
 pub mod error;
 mod family;
 mod files;

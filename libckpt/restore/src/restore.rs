@@ -8,7 +8,7 @@ use crate::leader::{self, Leader};
 use crate::records::Records;
 use crate::semaphores::Semaphores;
 use crate::terminal::Handover;
-use crate::{dead, family, files, fs, machine, mm, seccomp, sighand, task, thread, timer};
+use crate::{dead_task, family, files, fs, machine, mm, seccomp, sighand, task, thread, timer};
 use ckpt_dirty::Tracking;
 use ckpt_image::Image;
 use ckpt_image::record::TaskV1;
@@ -59,7 +59,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     let births =
         Births { records: &records, image, contents: &mut contents, masters: &masters, slots: &slots };
     let mut family = births.carry_out(&steps)?;
-    dead::bury(&mut family, &records.dead)?;
+    dead_task::bury(&mut family, &records.dead)?;
 
     let semaphores = restore_semaphores(&records, image, &mut family)?;
     let connections = restore_files(request, &records, &mut contents, &mut family, masters)?;

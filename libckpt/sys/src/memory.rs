@@ -4,8 +4,10 @@
 //! private copy of the page.
 use crate::addr::RemoteAddr;
 use crate::error::{SysError, SysResult};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 
 /// A process's memory.
@@ -58,4 +60,21 @@ impl ProcessMemory {
     fn error(&self, call: &'static str, address: RemoteAddr, len: usize, error: io::Error) -> SysError {
         SysError::new(call, format!("pid {}, {len} bytes at {address}", self.pid), error)
     }
+}
+
+/// A description of new shared anonymous memory of `len` bytes, whole pages: the same kind of object that mmap(2) makes. EPERM: it takes
+/// CAP_CHECKPOINT_RESTORE.
+pub fn shared_anonymous(len: u64) -> SysResult<File> {
+    let failed = |errno| SysError::new("mmap", "shared anonymous memory", errno);
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    let (prot, flags) = (ProtFlags::PROT_READ, MapFlags::MAP_SHARED | MapFlags::MAP_NORESERVE);
+    let length = NonZeroUsize::new(len).unwrap_or(NonZeroUsize::MIN);
+    // SAFETY: a new mapping, at a place of the kernel's choice.
+    let map = unsafe { mmap_anonymous(None, length, prot, flags) }.map_err(failed)?;
+    let start = map.addr().get();
+    let path = format!("/proc/self/map_files/{start:x}-{:x}", start + len);
+    let file = OpenOptions::new().read(true).write(true).open(&path);
+    // SAFETY: it was made just now, and nobody else knows of it.
+    unsafe { munmap(map, len) }.map_err(failed)?;
+    file.map_err(|error| SysError::new("open", path, error))
 }

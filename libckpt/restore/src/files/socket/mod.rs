@@ -16,7 +16,7 @@ pub(crate) use connections::Connections;
 use super::Maker;
 use crate::error::RestoreResult;
 use ckpt_image::record::{FileKindV1, OpenFileId, OpenFileV1, SocketV1};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 /// Makes all sockets.
 pub(super) fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1]) -> RestoreResult<()> {
@@ -40,8 +40,7 @@ pub(super) fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1]) -> Resto
 
 /// Gives the socket's inode its owner. Without privilege it keeps ours, which is the same then.
 fn own(fd: BorrowedFd<'_>, owner: (u32, u32)) {
-    // SAFETY: no pointers.
-    if unsafe { libc::fchown(fd.as_raw_fd(), owner.0, owner.1) } != 0 {
+    if std::os::unix::fs::fchown(fd, Some(owner.0), Some(owner.1)).is_err() {
         tracing::debug!(?owner, "a socket keeps our owner");
     }
 }

@@ -4,7 +4,6 @@ use crate::files::common::show;
 use ckpt_image::record::SocketV1;
 use ckpt_sys::multicast::{self, Filter, Group};
 use ckpt_sys::sockaddr as address;
-use std::ffi::CString;
 use std::os::fd::BorrowedFd;
 
 /// Joins the groups that a socket was in.
@@ -33,8 +32,5 @@ pub(super) fn join(fd: BorrowedFd<'_>, record: &SocketV1) -> RestoreResult<()> {
 }
 
 fn index(interface: &[u8]) -> Option<u32> {
-    let name = CString::new(interface).ok()?;
-    // SAFETY: `name` is a string that ends in NUL.
-    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    (index != 0).then_some(index)
+    nix::net::if_::if_nametoindex(interface).ok()
 }
