@@ -16,7 +16,15 @@ int main(int argc, char **argv)
 	MUST(pkey_mprotect(guarded, 2 * PAGE, PROT_READ | PROT_WRITE, third));
 	MUST(pkey_mprotect(guarded + 2 * PAGE, PAGE, PROT_READ, first));
 	MUST(pkey_free(second));
-	int fds[2];
+	// A child has its parent's keys, and others of its own.
+	pid_t child = (pid_t)MUST(fork());
+	if (child == 0) {
+		MUST(pkey_free(first));
+		while (!told("go"))
+			tick();
+		_exit(pkey_alloc(0, 0) == first && pkey_alloc(0, 0) == second && pkey_get(third) == PKEY_DISABLE_WRITE ? 0 : 1);
+	}
+	int fds[2], status;
 	MUST(pipe(fds));
 
 	ready_and_wait();
@@ -28,6 +36,7 @@ int main(int argc, char **argv)
 	CHECK(pkey_get(third) == PKEY_DISABLE_WRITE && pkey_get(first) == 0);
 	MUST(pkey_set(third, 0));
 	CHECK(read(fds[0], guarded, 8) == 8);
+	CHECK(MUST(waitpid(child, &status, 0)) == child && status == 0, "%x", status);
 	CHECK(MUST(pkey_alloc(0, 0)) == second);
 	MUST(pkey_free(third));
 	CHECK(MUST(pkey_alloc(0, 0)) == third);

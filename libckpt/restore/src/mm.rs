@@ -52,8 +52,13 @@ pub(crate) fn seal(builder: &mut Builder<'_>, mm: &MmV1) -> RestoreResult<()> {
     mm.vmas.iter().try_for_each(|vma| vma::seal(builder, vma))
 }
 
-/// Allocates the protection keys that the program had. The kernel gives the lowest that is free: those between are given back.
+/// Allocates the protection keys that the program had, and no others. The kernel gives the lowest that is free: those between are given back.
 fn take_keys(builder: &mut Builder<'_>, wanted: u32) -> RestoreResult<()> {
+    const KEYS: u64 = 16;
+    for key in 1..KEYS {
+        // The parent's are inherited; of others the kernel says EINVAL.
+        let _ = builder.remote.syscall(libc::SYS_pkey_free, &[key])?;
+    }
     let mut spare = Vec::new();
     // Key 0 is there from the start.
     let mut missing = wanted & !1;
