@@ -13,6 +13,8 @@ use std::ops::Range;
 const PAGE: u64 = PAGE_SIZE as u64;
 /// End of user space with four-level page tables.
 const USER_END: u64 = 0x7fff_ffff_f000;
+/// Protection keys of the processor.
+const KEYS: u64 = 16;
 const PR_SET_DUMPABLE: u64 = 4;
 const PR_SET_MM: u64 = 35;
 const PR_SET_MM_MAP: u64 = 14;
@@ -36,7 +38,9 @@ pub(crate) fn restore_mm(
         libc::SYS_prctl,
         &[PR_SET_THP_DISABLE, thp, 0, 0, 0],
     )?;
-    take_keys(builder, mm.protection_keys)?;
+    // A mapping may have a key that the program has given back.
+    let used = mm.vmas.iter().fold(0, |keys, vma| keys | 1 << vma.protection_key) & !1;
+    take_keys(builder, mm.protection_keys | used)?;
     let mut last = LastOpened::default();
     for vma in &mm.vmas {
         vma::map(builder, contents, image, vma, &mut last)?;
@@ -44,7 +48,11 @@ pub(crate) fn restore_mm(
     last.close(builder)?;
     pages::fill(builder.remote.pid(), builder.remote.memory(), image, mm)?;
     mm.vmas.iter().try_for_each(|vma| vma::advise_late(builder, vma))?;
-    mm.vmas.iter().try_for_each(|vma| vma::finish(builder, vma))
+    mm.vmas.iter().try_for_each(|vma| vma::finish(builder, vma))?;
+    for key in (1..KEYS).filter(|key| used & !mm.protection_keys & (1 << key) != 0) {
+        builder.call("pkey_free", &format!("protection key {key}"), libc::SYS_pkey_free, &[key])?;
+    }
+    Ok(())
 }
 
 /// Makes what mseal(2) had made unchangeable so again: when all children are born that have their own use for these addresses.
@@ -54,7 +62,6 @@ pub(crate) fn seal(builder: &mut Builder<'_>, mm: &MmV1) -> RestoreResult<()> {
 
 /// Allocates the protection keys that the program had, and no others. The kernel gives the lowest that is free: those between are given back.
 fn take_keys(builder: &mut Builder<'_>, wanted: u32) -> RestoreResult<()> {
-    const KEYS: u64 = 16;
     for key in 1..KEYS {
         // The parent's are inherited; of others the kernel says EINVAL.
         let _ = builder.remote.syscall(libc::SYS_pkey_free, &[key])?;
