@@ -1,5 +1,4 @@
 //! Why a capture did not happen.
-use ckpt_dirty::DirtyError;
 use ckpt_sys::SysError;
 use ckpt_sys::inject::InjectError;
 use ckpt_sys::proc::stat::Stat;
@@ -109,16 +108,9 @@ impl CaptureError {
     /// The same, said as the exit of `pid` where a thread or file of /proc was gone because the process has ended.
     #[must_use]
     pub(crate) fn or_exited(self, pid: i32) -> Self {
-        let gone = match &self {
-            Self::Sys(error) | Self::Inject(InjectError::Sys(error)) => error.is_gone(),
-            Self::Dirty(DirtyError::Sys(error) | DirtyError::Inject(InjectError::Sys(error))) => {
-                error.is_gone()
-            }
-            Self::Inject(InjectError::Gone { .. })
-            | Self::Dirty(DirtyError::Inject(InjectError::Gone { .. })) => true,
-            _ => false,
-        };
+        // Of a process on its way out the kernel says now that it is gone, now that it may not be looked at.
+        let told = matches!(self, Self::Sys(_) | Self::Inject(_) | Self::Dirty(_));
         let ended = || Stat::of(pid, pid).map_or(true, |stat| stat.is_exiting());
-        if gone && ended() { Self::Exited { pid } } else { self }
+        if told && ended() { Self::Exited { pid } } else { self }
     }
 }
