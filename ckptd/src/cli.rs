@@ -73,7 +73,11 @@ fn dispatch(context: &Context, command: Command) -> Outcome<u8> {
     match command {
         Command::Run(options) => return run::run(context, options),
         Command::Restore(options) => return restore::restore(context, &options),
-        Command::Check { pid } => check::check(context, pid),
+        Command::Check { support: true, .. } => {
+            check::support(context);
+            Ok(())
+        }
+        Command::Check { pid, .. } => check::check(context, pid),
         Command::Verify { id } => return verify::verify(context, id.as_deref()),
         Command::Attach(options) => attach::attach(context, &options),
         Command::Save(options) => save::save(context, &options),

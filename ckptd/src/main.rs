@@ -14,6 +14,7 @@ mod pids;
 mod protocol;
 mod roster;
 mod store_dir;
+mod support;
 mod target;
 mod tickets;
 mod worker;

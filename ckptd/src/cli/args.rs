@@ -97,6 +97,9 @@ pub(crate) enum Command {
         /// The process
         #[arg(value_parser = clap::value_parser!(i32).range(1..))]
         pid: Option<i32>,
+        /// Print what a checkpoint keeps of every kind of kernel object, as docs/support.md
+        #[arg(long, conflicts_with = "pid")]
+        support: bool,
     },
     /// Show the main job on a sample program, narrated, in under a minute
     Demo,

@@ -4,6 +4,7 @@ mod kernel;
 use super::Context;
 use super::print;
 use crate::failure::{Failure, Outcome};
+use crate::support;
 use serde::Serialize;
 
 /// One line of the report.
@@ -17,6 +18,15 @@ struct Line {
     what: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<String>,
+}
+
+/// Prints what a checkpoint keeps of every kind of kernel object.
+pub(crate) fn support(context: &Context) {
+    if context.json {
+        support::rows().for_each(|row| print::line(print::json(row)));
+    } else {
+        print::line(support::page().trim_end());
+    }
 }
 
 /// Reports what is possible here, or for one process. Exit status 1 when something that is needed is missing.

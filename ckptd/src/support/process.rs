@@ -1,0 +1,55 @@
+//! Processes.
+use super::Answer::*;
+use super::{Row, row};
+
+pub(super) const ROWS: &[Row] = &[
+    row(
+        "a process and all its descendants, as they were at one moment",
+        Saved,
+        "the pids must be free at restore",
+    )
+    .criu("saved")
+    .dmtcp("if started under it")
+    .holds(&["TaskV1", "InventoryV1"]),
+    row(
+        "parents, process groups, sessions; those whose leader has ended, too",
+        Saved,
+        "what the root has from outside (its session, its group) becomes the restoring command's",
+    )
+    .criu("saved"),
+    row(
+        "zombies with their exit statuses, stopped processes",
+        Saved,
+        "that a core was dumped is not told again",
+    )
+    .criu("saved; refused: threads stopped one by one")
+    .holds(&["DeadTaskV1"]),
+    row(
+        "orphans that a process outside the job has adopted",
+        LeftOut,
+        "they are the job's no more; under a subreaper of the job they are",
+    ),
+    row("address spaces, descriptor tables, directories, signal actions that processes share", Saved, "")
+        .criu("descriptor tables; refused: the others"),
+    row("a thread with a descriptor table or a working directory of its own (unshare)", Refused, "")
+        .criu("refused"),
+    row("ids, groups, capabilities, securebits, no_new_privs", Saved, "").criu("saved"),
+    row("working directory, root directory, umask", Saved, "by path").criu("saved").holds(&["FsV1"]),
+    row(
+        "limits, personality, dumpable, oom_score_adj, coredump_filter, child subreaper",
+        Saved,
+        "hard limits above those of the restoring process need CAP_SYS_RESOURCE",
+    )
+    .criu("lost: personality, coredump_filter; else saved"),
+    row("signal actions", Saved, "").criu("saved").dmtcp("saved").holds(&["SighandV1"]),
+    row("interval timers, POSIX timers with their ids", Saved, "").criu("saved").dmtcp("POSIX timers"),
+    row("membarrier registrations", Saved, "").criu("saved"),
+    row("namespaces other than those of `ckpt`", Refused, "run ckpt within them").criu("saved").dmtcp("no"),
+    row(
+        "keyrings, Landlock domains, cgroup membership",
+        LeftOut,
+        "the restored process has those of whoever restores it",
+    )
+    .criu("cgroups saved, else lost")
+    .dmtcp("no"),
+];
