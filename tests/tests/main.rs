@@ -31,6 +31,7 @@ mod real_postgres;
 mod real_python;
 mod real_redis;
 mod real_sqlite;
+mod rings;
 mod scheduling;
 mod seccomp;
 mod semaphores;

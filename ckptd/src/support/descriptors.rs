@@ -15,5 +15,6 @@ pub(super) const ROWS: &[Row] = &[
     row("a pipe or socket whose other end is outside the job, as descriptor 0, 1 or 2", Changed, "the restoring command's own descriptor takes its place").criu("with an option (terminals, inherited descriptors)").holds(&["FileKindV1::Stdio"]),
     row("the same under other numbers", Refused, "").criu("with an option"),
     row("pidfds of processes of the job, zombies included, and of processes that have ended", Saved, "those of ended ones tell the same exit status (before Linux 6.15: 0), but no two of them that they are of one process; refused: of processes outside of the job, of single threads (`PIDFD_THREAD`) other than the main one").criu("saved").dmtcp("no").holds(&["FileKindV1::Pidfd"]),
+    row("kernel AIO (io_setup): contexts under their ids, with events that were not read", Saved, "requests in flight are waited for; refused if the block devices are busy for 2 s. An `IOCB_CMD_POLL` in flight is not shown by the kernel, and lost. A child that has inherited its parent's ring without the context: refused").criu("saved").holds(&["BackingV1::AioRing"]),
     row("io_uring, userfaultfd, fanotify, perf, bpf, packet and netlink sockets, other devices", Refused, "").criu("saved: fanotify, packet, netlink, some BPF maps; else refused").dmtcp("no: io_uring, userfaultfd, fanotify, perf; else —"),
 ];

@@ -5,6 +5,8 @@
 //! One file per kind of record.
 //!
 //! Architecture invariants: capture and restore never know each other; whatever happens, the target runs on as it was.
+mod aio;
+mod block_io;
 mod buffer;
 mod capture;
 mod check;

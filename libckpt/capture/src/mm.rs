@@ -1,4 +1,5 @@
 //! An address space: its mappings and what the kernel keeps besides.
+use crate::aio;
 use crate::error::{CaptureError, CaptureResult};
 use crate::objects::Objects;
 use crate::process::Process;
@@ -37,7 +38,11 @@ pub(crate) fn capture_mm(
     let mappings = vma::mappings(pid, &[injector.scratch().range()], before)?;
     for mapping in &mappings {
         check_tracking(tracker, mapping)?;
-        vmas.push(capture_vma(pid, mapping, &files, objects)?);
+        let mut vma = capture_vma(pid, mapping, &files, objects)?;
+        if let BackingV1::AioRing(ring) = &mut vma.backing {
+            *ring = aio::capture_ring(injector, mapping)?;
+        }
+        vmas.push(vma);
     }
     let (exe, exe_ident) = capture_exe(pid, &vmas)?;
     let mm = MmV1 {

@@ -72,7 +72,8 @@ fn kind(backing: &BackingV1) -> Option<Kind> {
         | BackingV1::File { shared: true, .. }
         | BackingV1::Vdso
         | BackingV1::Vvar
-        | BackingV1::Vsyscall => None,
+        | BackingV1::Vsyscall
+        | BackingV1::AioRing(_) => None,
     }
 }
 

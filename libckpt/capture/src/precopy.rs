@@ -1,4 +1,5 @@
 //! Pre-copy: when much is dirty, most of it is saved while the job runs, so that the pause is short and copies need little memory.
+use crate::aio;
 use crate::error::CaptureResult;
 use crate::freeze::Freeze;
 use crate::mm;
@@ -34,6 +35,9 @@ pub(crate) fn precopy(
         // All pages are wanted, not those since an earlier checkpoint.
         tracker.reset()?;
     }
+    if pins_memory(pid)? {
+        return Ok(());
+    }
     let mut left = dirty_pages(tracker, pid)?;
     if left <= ENOUGH {
         return Ok(());
@@ -53,6 +57,12 @@ pub(crate) fn precopy(
         left = now;
     }
     Ok(())
+}
+
+/// Whether the kernel may hold pages of the running process for asynchronous requests: it writes to them without a fault, so they cannot be protected before the
+/// process stands still.
+fn pins_memory(pid: i32) -> CaptureResult<bool> {
+    Ok(maps::maps(pid)?.iter().any(aio::is_ring))
 }
 
 /// Stops the process for a moment, to have it make the userfaultfd.

@@ -1,8 +1,9 @@
 //! Mappings: what each is of, and with what settings.
+use crate::aio;
 use crate::content;
 use crate::error::{CaptureError, CaptureResult};
 use crate::objects::Objects;
-use ckpt_image::record::{BackingV1, FileIdent, MappedFileV1, VmaV1, vma_flags};
+use ckpt_image::record::{AioRingV1, BackingV1, FileIdent, MappedFileV1, VmaV1, vma_flags};
 use ckpt_sys::proc::maps::{self, Mapping};
 use ckpt_sys::{SysError, SysResult};
 use std::ffi::OsStr;
@@ -98,7 +99,7 @@ fn without(mapping: Mapping, ours: &Range<u64>) -> Vec<Mapping> {
     parts
 }
 
-/// The record of one mapping; what it refers to goes into `objects`.
+/// The record of one mapping; what it refers to goes into `objects`. What is in the ring of an asynchronous I/O context is left to [`aio::capture_ring`].
 pub(crate) fn capture_vma(
     pid: i32,
     mapping: &Mapping,
@@ -112,6 +113,7 @@ pub(crate) fn capture_vma(
         MappingKind::Vdso => BackingV1::Vdso,
         MappingKind::Vvar => BackingV1::Vvar,
         MappingKind::Vsyscall => BackingV1::Vsyscall,
+        MappingKind::AioRing => BackingV1::AioRing(AioRingV1::default()),
         MappingKind::Shmem { memfd_name } => {
             let shmem = content::shmem(objects, &content::open_link(pid, &link())?, memfd_name)?;
             if mapping.shared {
@@ -188,6 +190,7 @@ enum MappingKind {
     Vdso,
     Vvar,
     Vsyscall,
+    AioRing,
 }
 
 /// Tells kinds of mapped files apart.
@@ -240,6 +243,9 @@ impl Files {
         }
         if mapping.inode == 0 && (mapping.path.is_empty() || mapping.path.starts_with(b"[")) {
             return Ok(MappingKind::Anonymous);
+        }
+        if aio::is_ring(mapping) {
+            return Ok(MappingKind::AioRing);
         }
         self.file_kind(pid, mapping)
     }

@@ -5,6 +5,7 @@
 //!
 //! Architecture invariants: capture and restore never know each other; until the last step a failure leaves nothing behind: the half-made
 //! process dies with its tracer.
+mod aio;
 mod birth;
 mod builder;
 mod connections;

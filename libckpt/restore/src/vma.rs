@@ -2,7 +2,7 @@
 use crate::builder::Builder;
 use crate::content::Contents;
 use crate::error::RestoreResult;
-use crate::{mapped_file, segment};
+use crate::{aio, mapped_file, segment};
 use ckpt_image::Image;
 use ckpt_image::record::{BackingV1, VmaV1, vma_flags};
 use nix::errno::Errno;
@@ -75,6 +75,7 @@ pub(crate) fn map(
     let may_write = vma.max_prot & PROT_WRITE != 0;
     let (mut flags, fd, offset) = match &vma.backing {
         BackingV1::Vdso | BackingV1::Vvar | BackingV1::Vsyscall => return Ok(()),
+        BackingV1::AioRing(ring) => return aio::restore_ring(builder, vma, ring),
         BackingV1::Anonymous => {
             let kind = if has(vma_flags::DROPPABLE) { MAP_DROPPABLE } else { libc::MAP_PRIVATE };
             (kind | libc::MAP_ANONYMOUS, u64::MAX, 0)

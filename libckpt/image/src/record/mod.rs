@@ -4,6 +4,7 @@
 //! integers, `u64` lengths, `u32` enum tags). A change of shape makes a `V2` beside it; the old one stays
 //! readable. Records refer to each other by ids that are unique within one image ([`MmId`] and its kin), so that
 //! what the kernel shares between tasks is stored once and shared again after restore.
+mod aio;
 mod creds;
 mod dead_task;
 mod fd;
@@ -23,6 +24,7 @@ mod thread;
 mod timer;
 mod vma;
 
+pub use aio::*;
 pub use creds::*;
 pub use dead_task::*;
 pub use fd::*;

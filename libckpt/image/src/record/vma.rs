@@ -1,4 +1,4 @@
-use super::{FileIdent, GhostId, OpenFileId, ShmemId};
+use super::{AioRingV1, FileIdent, GhostId, OpenFileId, ShmemId};
 use serde::{Deserialize, Serialize};
 use wincode::{SchemaRead, SchemaWrite};
 
@@ -62,6 +62,8 @@ pub enum BackingV1 {
     Vvar,
     /// [vsyscall]: fixed, never mapped nor saved.
     Vsyscall,
+    /// The ring of an io_setup(2) context without requests in flight.
+    AioRing(AioRingV1),
 }
 
 /// The file behind a mapping.
