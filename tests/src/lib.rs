@@ -4,6 +4,7 @@
 //! store, a daemon and a runtime directory of its own. It starts **subjects** (small programs that set a kernel object
 //! up, wait, and check it from inside), looks at them from **outside** ([`outside::View`]), and drives the `ckpt`
 //! command as a user does. No test includes a crate of the engine: the command line is what is tested.
+pub mod adding;
 pub mod capability;
 pub mod ckpt;
 mod isolate;

@@ -1,7 +1,8 @@
 //! TCP and UDP sockets.
-use ckpt_tests::isolated;
+use ckpt_tests::process::Restored;
 use ckpt_tests::sandbox::id;
 use ckpt_tests::subject::Subject;
+use ckpt_tests::{Sandbox, isolated};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
@@ -115,5 +116,69 @@ fn tcp_clients_of_a_killed_server_are_told_that_it_is_gone() {
         // The program finds the connections closed, too.
         subject.go();
         restored.wait_gone();
+    });
+}
+
+/// A server with one client, saved with `--stop`: the client, and the checkpoint.
+fn held_still(sandbox: &Sandbox) -> (Subject, TcpStream, String) {
+    let mut subject = Subject::start_unready(sandbox, "tcp_policy", &[]);
+    subject.wait_for("port");
+    let port = std::fs::read_to_string(subject.dir().join("port")).expect("port");
+    let mut client = TcpStream::connect(("127.0.0.1", port.parse().expect("a port"))).expect("connect");
+    client.set_read_timeout(Some(Duration::from_secs(60))).expect("time-out");
+    client.write_all(b"abc").expect("write");
+    subject.wait_ready();
+    sandbox.attach(subject.pid(), "server");
+    let saved = id(&sandbox.save_with("server", &["--stop"]));
+    subject.process.wait();
+    (subject, client, saved)
+}
+
+/// Whether the connection of a client is no more.
+fn has_ended(client: &mut TcpStream) -> bool {
+    // Sent again until somebody says that there is no such connection.
+    let _ = client.write_all(b"more");
+    match client.read(&mut [0; 1]) {
+        Ok(read) => read == 0,
+        Err(error) => matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
+    }
+}
+
+#[test]
+fn what_becomes_of_a_connection_is_the_users_choice() {
+    isolated(|sandbox| {
+        for (policy, found) in
+            [("keep", "data"), ("force", "data"), ("close", "end"), ("reset", "ECONNRESET")]
+        {
+            let (subject, mut client, saved) = held_still(sandbox);
+            if found == "data" {
+                client.write_all(b"more").expect("write");
+            }
+            let stdout = sandbox.ckpt(["restore", &saved, "--detach", "--tcp", policy]).done();
+            let restored = Restored::new(stdout.parse().expect("a pid"));
+            subject.must_be_well("restored");
+            let told = std::fs::read_to_string(subject.dir().join("found")).expect("what it found");
+            assert_eq!(told, found, "--tcp {policy}");
+            if found == "data" {
+                let mut echo = [0; 4];
+                client.read_exact(&mut echo).expect("an echo");
+                assert_eq!(&echo, b"more");
+            } else {
+                assert!(has_ended(&mut client), "--tcp {policy}: the client's connection goes on");
+            }
+            restored.wait_gone();
+        }
+    });
+}
+
+#[test]
+fn connections_are_given_up_with_their_checkpoint() {
+    isolated(|sandbox| {
+        let (_first, mut first, older) = held_still(sandbox);
+        let (_second, mut second, newer) = held_still(sandbox);
+        assert_eq!(sandbox.ckpt(["prune", "server", "--keep", "1"]).done(), older);
+        assert!(has_ended(&mut first), "the connection of a pruned checkpoint is held");
+        sandbox.ckpt(["rm", &newer]).done();
+        assert!(has_ended(&mut second), "the connection of a removed checkpoint is held");
     });
 }

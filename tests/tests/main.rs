@@ -20,6 +20,7 @@ mod memory;
 mod pending_signals;
 mod pipes;
 mod process_trees;
+mod real_adding_servers;
 mod real_bash;
 mod real_java;
 mod real_make;

@@ -20,6 +20,7 @@ pub(crate) fn prune(context: &Context, job: &str, keep: u32) -> Outcome<()> {
         store.prune(job, usize::try_from(keep).unwrap_or(usize::MAX))?
     };
     for id in removed {
+        super::rm::give_up_connections(&id);
         print::line(if context.json {
             print::json(&serde_json::json!({ "id": id }))
         } else {

@@ -10,8 +10,13 @@ pub(crate) fn rm(context: &Context, id: &str) -> Outcome<()> {
     let id: CheckpointId = id.parse().map_err(Failure::new)?;
     let _progress = Progress::spinner(context, &format!("deleting {id}"));
     store.remove(&id)?;
-    if let Err(error) = ckpt_restore::release(&id) {
+    give_up_connections(&id);
+    Ok(())
+}
+
+/// Lets go of the connections that were held still for a checkpoint: nobody can go on with them now.
+pub(super) fn give_up_connections(id: &CheckpointId) {
+    if let Err(error) = ckpt_restore::release(id) {
         tracing::warn!("TCP connections are still held still for {id}: {error}");
     }
-    Ok(())
 }
