@@ -4,6 +4,7 @@ mod bad_input;
 mod blocking;
 mod churn;
 mod commands;
+mod copy_on_write;
 mod credentials;
 mod crunch;
 mod damaged_images;

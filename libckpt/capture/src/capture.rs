@@ -7,8 +7,9 @@ use crate::inventory::capture_inventory;
 use crate::objects::Objects;
 use crate::pages::MemoryStats;
 use crate::process::Process;
-use crate::process_state::{Before, Job, ProcessState, Stopped};
+use crate::process_state::{self, Before, Job, ProcessState, Stopped};
 use crate::semaphores::capture_semaphores;
+use crate::shared_pages::Frames;
 use crate::sharing::{Owners, Shared};
 use crate::tree::{self, Member, Tree};
 use crate::{files, pages, precopy, preflight};
@@ -19,6 +20,7 @@ use ckpt_image::{CheckpointId, CheckpointWriter, Kind, Stats, Store, fault};
 use ckpt_sys::SysError;
 use ckpt_sys::kcmp::Resource;
 use ckpt_sys::proc::stat::Stat;
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -147,9 +149,15 @@ fn precopy_job(
     stats: &mut MemoryStats,
 ) -> CaptureResult<()> {
     let mut owners = Owners::new(Resource::Memory);
-    for pid in tree::members(root) {
+    let members = tree::members(root);
+    let frames = OnceCell::new();
+    let frames = || frames.get_or_init(|| Frames::read(&members));
+    for &pid in &members {
         let outcome = owners.of(pid).and_then(|owner| {
-            if owner == pid { precopy::precopy(pid, tracking, writer, stats) } else { Ok(()) }
+            if owner != pid {
+                return Ok(());
+            }
+            precopy::precopy(pid, tracking, writer, stats, frames)
         });
         if_alive(root, pid, outcome)?;
     }
@@ -221,6 +229,7 @@ fn capture_frozen(
         holders.push(process);
     }
     processes.reverse();
+    process_state::copy_pages(&mut processes, holders.iter().rev())?;
     let semaphores = capture_semaphores(&job.pids)?;
     Ok(Frozen { inventory, processes, dead: tree.dead()?, tables, semaphores, objects: job.objects })
 }

@@ -30,6 +30,7 @@ mod process;
 mod process_state;
 mod seccomp;
 mod semaphores;
+mod shared_pages;
 mod sharing;
 mod sighand;
 mod task;

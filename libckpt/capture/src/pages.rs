@@ -1,8 +1,10 @@
 //! Pages: which are saved, and their copies.
 use crate::buffer::PageCopies;
 use crate::error::CaptureResult;
+use crate::mm;
 use crate::objects::Objects;
 use crate::process::Process;
+use crate::shared_pages::SameRun;
 use ckpt_dirty::{Kind, Tracking};
 use ckpt_image::CheckpointWriter;
 use ckpt_image::page::{PAGE_SIZE, Space};
@@ -24,26 +26,38 @@ pub(crate) struct MemoryStats {
     pub(crate) precopied: HashMap<i32, Vec<Range<u64>>>,
 }
 
+/// Private pages of a frozen process, as the kernel tells of them.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) pid: i32,
+    /// Mappings that have pages of their own.
+    pub(crate) live: Vec<Range<u64>>,
+    /// Pages of those that hold something.
+    pub(crate) populated: Vec<Range<u64>>,
+    /// Pages that changed.
+    pub(crate) dirty: Vec<Range<u64>>,
+    /// Those of them that another process has, too.
+    pub(crate) same: Vec<SameRun>,
+}
+
 /// Private pages of a frozen process, to be stored when it runs on.
 #[derive(Debug)]
 pub(crate) struct Copied {
-    pid: i32,
-    /// Mappings that have pages of their own.
-    live: Vec<Range<u64>>,
-    /// Pages of those that hold nothing.
-    absent: Vec<Range<u64>>,
-    /// Pages that changed.
-    dirty: Vec<Range<u64>>,
+    found: Found,
     copies: PageCopies,
-    scanned: u64,
 }
 
-/// Copies the pages of a frozen process that were written since the last look, and starts the next look.
+/// Finds the pages of a frozen process that were written since the last look, and starts the next look.
 /// Tells in `mm` which pages are guards and, of private mappings of files, the program's own.
-pub(crate) fn copy(process: &Process, mm: &mut MmV1, tracking: &mut Tracking) -> CaptureResult<Copied> {
+pub(crate) fn find(process: &Process, mm: &mut MmV1, tracking: &mut Tracking) -> CaptureResult<Found> {
     let tracker = tracking.tracker(process.pid);
-    let (mut live, mut absent, mut dirty) = (Vec::new(), Vec::new(), Vec::new());
-    let mut scanned = 0;
+    let mut found = Found {
+        pid: process.pid,
+        live: Vec::new(),
+        populated: Vec::new(),
+        dirty: Vec::new(),
+        same: Vec::new(),
+    };
     for vma in &mut mm.vmas {
         let Some(kind) = kind(&vma.backing) else { continue };
         let range = vma.start..vma.end;
@@ -54,13 +68,27 @@ pub(crate) fn copy(process: &Process, mm: &mut MmV1, tracking: &mut Tracking) ->
             vma.copies = populated.iter().map(|range| (range.start, range.end)).collect();
         }
         vma.guards = pages.guards.iter().map(|range| (range.start, range.end)).collect();
-        scanned += populated.iter().map(count).sum::<u64>();
-        absent.extend(gaps(&range, &populated));
-        dirty.extend(intersection(&pages.dirty, &populated));
-        live.push(range);
+        found.dirty.extend(intersection(&pages.dirty, &populated));
+        found.populated.extend(populated);
+        found.live.push(range);
     }
-    let copies = PageCopies::copy(process.pid, &process.memory, &dirty)?;
-    Ok(Copied { pid: process.pid, live, absent, dirty, copies, scanned })
+    Ok(found)
+}
+
+/// Copies the pages that changed, but for those that are copied of another process.
+pub(crate) fn copy(process: &Process, found: Found) -> CaptureResult<Copied> {
+    let same: Vec<Range<u64>> = found.same.iter().map(SameRun::range).collect();
+    let own: Vec<Range<u64>> =
+        found.dirty.iter().flat_map(|range| gaps(range, &within(&same, range))).collect();
+    let copies = PageCopies::copy(process.pid, &process.memory, &own)?;
+    Ok(Copied { found, copies })
+}
+
+/// The parts of `ranges`, which rise, that are within `whole`.
+pub(crate) fn within(ranges: &[Range<u64>], whole: &Range<u64>) -> Vec<Range<u64>> {
+    let first = ranges.partition_point(|range| range.end <= whole.start);
+    let parts = ranges[first..].iter().take_while(|range| range.start < whole.end);
+    parts.map(|range| range.start.max(whole.start)..range.end.min(whole.end)).collect()
 }
 
 /// Of which private pages a mapping has: None if of none.
@@ -108,7 +136,7 @@ fn count(range: &Range<u64>) -> u64 {
 }
 
 /// What of `whole` is in none of `parts`, which rise.
-fn gaps(whole: &Range<u64>, parts: &[Range<u64>]) -> Vec<Range<u64>> {
+pub(crate) fn gaps(whole: &Range<u64>, parts: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut gaps = Vec::new();
     let mut next = whole.start;
     for part in parts {
@@ -150,18 +178,28 @@ pub(crate) fn store(
     stats: &mut MemoryStats,
 ) -> CaptureResult<()> {
     let space = Space::Private(mm.id);
-    for range in &copied.live {
+    let Copied { found, copies } = copied;
+    for range in &found.live {
         writer.live(space, range.start / PAGE, count(range))?;
+        for range in gaps(range, &within(&found.populated, range)) {
+            writer.absent(space, range.start / PAGE, count(&range))?;
+        }
     }
-    for range in &copied.absent {
-        writer.absent(space, range.start / PAGE, count(range))?;
-    }
-    for (address, bytes) in copied.copies.runs() {
+    for (address, bytes) in copies.runs() {
         writer.pages(space, address / PAGE, bytes)?;
     }
-    stats.scanned += copied.scanned;
-    let mut dirty = stats.precopied.remove(&copied.pid).unwrap_or_default();
-    dirty.extend(copied.dirty);
+    for run in &found.same {
+        writer.same(
+            space,
+            run.start / PAGE,
+            run.pages,
+            Space::Private(mm::id(run.of)),
+            run.of_start / PAGE,
+        )?;
+    }
+    stats.scanned += found.populated.iter().map(count).sum::<u64>();
+    let mut dirty = stats.precopied.remove(&found.pid).unwrap_or_default();
+    dirty.extend(found.dirty);
     stats.dirty += union(dirty);
     Ok(())
 }

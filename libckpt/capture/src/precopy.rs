@@ -3,7 +3,8 @@ use crate::aio;
 use crate::error::CaptureResult;
 use crate::freeze::Freeze;
 use crate::mm;
-use crate::pages::MemoryStats;
+use crate::pages::{MemoryStats, gaps, within};
+use crate::shared_pages::Frames;
 use ckpt_dirty::{Kind, Tracker, Tracking};
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::{CheckpointWriter, Kind as CheckpointKind};
@@ -22,12 +23,13 @@ const ROUNDS: u32 = 3;
 const PIECE: u64 = 2 << 20;
 
 /// Saves dirty pages of the running process, in rounds, until few are left or it dirties them as fast. What changes meanwhile is saved
-/// again in the freeze.
-pub(crate) fn precopy(
+/// again in the freeze. Pages that another process had first, as `frames` tells, are left to the freeze, where it is certain whose they are.
+pub(crate) fn precopy<'f>(
     pid: i32,
     tracking: &mut Tracking,
     writer: &mut CheckpointWriter,
     stats: &mut MemoryStats,
+    frames: impl FnOnce() -> &'f Frames,
 ) -> CaptureResult<()> {
     let tracker = tracking.tracker(pid);
     tracker.begin()?;
@@ -48,8 +50,9 @@ pub(crate) fn precopy(
     if !tracker.is_attached() {
         return Ok(());
     }
+    let frames = frames();
     for _ in 0..ROUNDS {
-        round(pid, tracker, writer, stats)?;
+        round(pid, tracker, writer, stats, frames)?;
         let now = dirty_pages(tracker, pid)?;
         if now <= ENOUGH || now > left / 2 {
             break;
@@ -107,11 +110,14 @@ fn round(
     tracker: &mut Tracker,
     writer: &mut CheckpointWriter,
     stats: &mut MemoryStats,
+    frames: &Frames,
 ) -> CaptureResult<()> {
     let memory = ProcessMemory::open(pid)?;
     let mut buffer = vec![0; usize::try_from(PIECE).unwrap_or(0)];
     for (range, kind) in candidates(pid)? {
-        for dirty in tracker.collect_running(range, kind) {
+        let dirty = tracker.collect_running(range, kind);
+        let others: Vec<_> = dirty.iter().flat_map(|range| frames.of_others(pid, range.clone())).collect();
+        for dirty in dirty.iter().flat_map(|range| gaps(range, &within(&others, range))) {
             let mut start = dirty.start;
             while start < dirty.end {
                 let end = dirty.end.min(start + PIECE);
@@ -126,6 +132,7 @@ fn round(
                 start = end;
             }
         }
+        others.into_iter().for_each(|range| tracker.doubt(range));
     }
     Ok(())
 }

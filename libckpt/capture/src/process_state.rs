@@ -8,7 +8,7 @@ use crate::process::Process;
 use crate::sharing::{self, Shared};
 use crate::thread::{Still, View, capture_thread};
 use crate::tree::Member;
-use crate::{capture, fs, leftovers, mm, pages, sighand, task, vma};
+use crate::{capture, fs, leftovers, mm, pages, shared_pages, sighand, task, vma};
 use ckpt_dirty::Tracking;
 use ckpt_image::CheckpointWriter;
 use ckpt_image::record::{FdTableId, FsId, FsV1, MmV1, SighandId, SighandV1, TaskV1, ThreadV1};
@@ -53,7 +53,14 @@ pub(crate) struct Job<'a> {
 struct Memory {
     mm: MmV1,
     mappings: Vec<Mapping>,
-    pages: pages::Copied,
+    pages: Pages,
+}
+
+/// Its private pages.
+#[derive(Debug)]
+enum Pages {
+    Found(pages::Found),
+    Copied(pages::Copied),
 }
 
 /// Everything that was read of a process while the job stood still.
@@ -157,9 +164,29 @@ fn capture_memory(
 ) -> CaptureResult<Memory> {
     let (mut mm, mappings) = mm::capture_mm(process, injector, job.tracking, &mut job.objects, before)?;
     capture::point("capture.mappings")?;
-    let pages = pages::copy(process, &mut mm, job.tracking)?;
-    capture::point("capture.pages")?;
+    let pages = Pages::Found(pages::find(process, &mut mm, job.tracking)?);
     Ok(Memory { mm, mappings, pages })
+}
+
+/// Copies the pages of all processes, `holders` in the same order as `states`, parents before their children.
+pub(crate) fn copy_pages<'p>(
+    states: &mut [ProcessState],
+    holders: impl Iterator<Item = &'p Process>,
+) -> CaptureResult<()> {
+    let memories = states.iter_mut().filter_map(|state| state.memory.as_mut());
+    let mut found: Vec<&mut pages::Found> = memories
+        .filter_map(|memory| match &mut memory.pages {
+            Pages::Found(found) => Some(found),
+            Pages::Copied(_) => None,
+        })
+        .collect();
+    shared_pages::find(&mut found)?;
+    for (state, process) in states.iter_mut().zip(holders) {
+        let Some(Memory { mm, mappings, pages: Pages::Found(found) }) = state.memory.take() else { continue };
+        let pages = Pages::Copied(pages::copy(process, found)?);
+        state.memory = Some(Memory { mm, mappings, pages });
+    }
+    capture::point("capture.pages")
 }
 
 impl ProcessState {
@@ -190,6 +217,9 @@ impl ProcessState {
             vma::settle(&mut memory.mm.vmas, &memory.mappings, &after);
         }
         writer.record(&memory.mm)?;
-        pages::store(memory.pages, &memory.mm, writer, stats)
+        match memory.pages {
+            Pages::Copied(copied) => pages::store(copied, &memory.mm, writer, stats),
+            Pages::Found(_) => Ok(()),
+        }
     }
 }

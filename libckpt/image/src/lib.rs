@@ -19,5 +19,5 @@ mod store;
 pub use error::StoreError;
 pub use format::{FileRef, Kind, Manifest, Role, Stats};
 pub use id::{CheckpointId, InvalidCheckpointId};
-pub use image::{Deliver, Image, PageRun, RecordInfo};
+pub use image::{ComparedRun, Deliver, Image, PageRun, RecordInfo};
 pub use store::{BadFile, CheckpointWriter, Options, Store, VerifyReport};

@@ -8,6 +8,7 @@ use crate::leader::{self, Leader, Patience};
 use crate::records::Records;
 use crate::{files, mm};
 use ckpt_image::Image;
+use ckpt_image::record::MmId;
 use ckpt_sys::inject::{InjectError, Injector};
 use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::ptrace::{self, Stop};
@@ -50,6 +51,8 @@ pub(crate) struct Births<'a, 'm> {
     pub(crate) masters: &'a files::Masters,
     /// One for each step.
     pub(crate) slots: &'m [OnceCell<ProcessMemory>],
+    /// Whose memory the processes made so far have, by pid; none: ours.
+    pub(crate) memories: BTreeMap<i32, MmId>,
 }
 
 impl<'m> Births<'_, 'm> {
@@ -71,6 +74,9 @@ impl<'m> Births<'_, 'm> {
                     let parent = real(parent);
                     let made = self.clone_from(&mut family, parent, pid)?;
                     helpers.insert(pid, made);
+                    if let Some(memory) = self.memories.get(&parent).copied() {
+                        self.memories.insert(made, memory);
+                    }
                     let leader = Leader::of(made);
                     match ptrace::wait(made)? {
                         Stop::Event => {}
@@ -144,7 +150,9 @@ impl<'m> Births<'_, 'm> {
             }
             let (mm, own) = self.records.mm(task)?;
             if own {
-                mm::restore_mm(builder, self.contents, self.image, mm)?;
+                let inherited = self.memories.insert(pid, mm.id);
+                let parent = self.records.mms().iter().find(|mm| Some(mm.id) == inherited);
+                mm::restore_mm(builder, self.contents, self.image, mm, parent)?;
             }
         }
         family.insert(pid, member);

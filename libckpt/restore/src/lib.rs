@@ -16,6 +16,7 @@ pub mod error;
 mod family;
 mod files;
 mod fs;
+mod inherited;
 mod leader;
 mod machine;
 mod mapped_file;

@@ -2,6 +2,7 @@
 use crate::builder::Builder;
 use crate::content::Contents;
 use crate::error::{RestoreError, RestoreResult};
+use crate::inherited::Inherited;
 use crate::vma::{self, LastOpened};
 use crate::{pages, vdso};
 use ckpt_dirty::{Kind, Tracker};
@@ -20,17 +21,20 @@ const PR_SET_MM: u64 = 35;
 const PR_SET_MM_MAP: u64 = 14;
 const PR_SET_THP_DISABLE: u64 = 41;
 
-/// Gives the process the address space of the image, in place of what it inherited.
+/// Gives the process the address space of the image, in place of what it inherited: a copy of `parent`, as that was restored, if there is one.
 pub(crate) fn restore_mm(
     builder: &mut Builder<'_>,
     contents: &mut Contents,
     image: &Image,
     mm: &MmV1,
+    parent: Option<&MmV1>,
 ) -> RestoreResult<()> {
-    unmap_own(builder)?;
+    let stays = vdso::is_in_place(builder, mm)?;
+    let inherited = Inherited::find(mm, parent.filter(|_| stays));
+    unmap_own(builder, &inherited)?;
     vdso::move_to_image(builder, image, mm)?;
     // The kernel does not let go of a program file that is mapped, and the one that was inherited may be mapped here, too.
-    restore_layout(builder, contents, image, mm)?;
+    restore_layout(builder, contents, image, mm, &inherited)?;
     let thp = u64::from(mm.thp_disable);
     builder.call(
         "prctl(PR_SET_THP_DISABLE)",
@@ -42,11 +46,12 @@ pub(crate) fn restore_mm(
     let used = mm.vmas.iter().fold(0, |keys, vma| keys | 1 << vma.protection_key) & !1;
     take_keys(builder, mm.protection_keys | used)?;
     let mut last = LastOpened::default();
-    for vma in &mm.vmas {
+    for vma in mm.vmas.iter().filter(|vma| !inherited.has(vma)) {
         vma::map(builder, contents, image, vma, &mut last)?;
     }
     last.close(builder)?;
-    pages::fill(builder.remote.pid(), builder.remote.memory(), image, mm)?;
+    inherited.settle(builder, image)?;
+    pages::fill(builder.remote.pid(), builder.remote.memory(), image, mm, &inherited)?;
     mm.vmas.iter().try_for_each(|vma| vma::advise_late(builder, vma))?;
     mm.vmas.iter().try_for_each(|vma| vma::finish(builder, vma))?;
     for key in (1..KEYS).filter(|key| used & !mm.protection_keys & (1 << key) != 0) {
@@ -92,9 +97,10 @@ fn take_keys(builder: &mut Builder<'_>, wanted: u32) -> RestoreResult<()> {
     Ok(())
 }
 
-/// Unmaps all but the scratch area and the kernel's mappings.
-fn unmap_own(builder: &mut Builder<'_>) -> RestoreResult<()> {
+/// Unmaps all but what stays of what was inherited, the scratch area and the kernel's mappings.
+fn unmap_own(builder: &mut Builder<'_>, inherited: &Inherited<'_>) -> RestoreResult<()> {
     let mut kept: Vec<Range<u64>> = vec![builder.remote.scratch().range()];
+    kept.extend(inherited.ranges());
     kept.extend(vdso::current(builder.remote.pid())?.into_iter().map(|(_, range)| range));
     kept.sort_unstable_by_key(|range| range.start);
     let mut next = 0;
@@ -115,23 +121,32 @@ fn restore_layout(
     contents: &mut Contents,
     image: &Image,
     mm: &MmV1,
+    inherited: &Inherited<'_>,
 ) -> RestoreResult<()> {
-    let path = match deleted_exe(mm) {
-        Some(ghost) => contents.ghost_link(image, ghost)?,
-        None => mm.exe.clone(),
+    let exe = if inherited.is_empty() {
+        let path = match deleted_exe(mm) {
+            Some(ghost) => contents.ghost_link(image, ghost)?,
+            None => mm.exe.clone(),
+        };
+        Some(vma::open(builder, &path, false)?)
+    } else {
+        // It is the parent's, and inherited.
+        None
     };
-    let exe = vma::open(builder, &path, false)?;
     let auxv = builder.place(&mm.auxv)?;
     // struct prctl_mm_map
     let mut map: Vec<u8> =
         mm.layout.iter().chain([&auxv.get()]).flat_map(|word| word.to_ne_bytes()).collect();
     map.extend_from_slice(&u32::try_from(mm.auxv.len()).unwrap_or(0).to_ne_bytes());
-    map.extend_from_slice(&u32::try_from(exe).unwrap_or(u32::MAX).to_ne_bytes());
+    let number = exe.and_then(|exe| u32::try_from(exe).ok()).unwrap_or(u32::MAX);
+    map.extend_from_slice(&number.to_ne_bytes());
     let at = builder.place(&map)?;
     let size = u64::try_from(map.len()).unwrap_or(0);
     let args = [PR_SET_MM, PR_SET_MM_MAP, at.get(), size, 0];
     let outcome = builder.remote.syscall(libc::SYS_prctl, &args)?;
-    builder.call("close", &String::from_utf8_lossy(&mm.exe), libc::SYS_close, &[exe])?;
+    if let Some(exe) = exe {
+        builder.call("close", &String::from_utf8_lossy(&mm.exe), libc::SYS_close, &[exe])?;
+    }
     match outcome {
         Ok(_) => Ok(()),
         Err(nix::errno::Errno::EPERM) => Err(RestoreError::Machine {

@@ -1,5 +1,6 @@
 //! Pages of private memory, written into the process under construction.
 use crate::error::{RestoreError, RestoreResult};
+use crate::inherited::Inherited;
 use ckpt_image::Image;
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::record::{BackingV1, MmV1, VmaV1};
@@ -24,10 +25,16 @@ struct Share {
     zero_absent: bool,
 }
 
-/// Fills all private memory.
-pub(crate) fn fill(pid: i32, memory: &ProcessMemory, image: &Image, mm: &MmV1) -> RestoreResult<()> {
+/// Fills all private memory but what was inherited.
+pub(crate) fn fill(
+    pid: i32,
+    memory: &ProcessMemory,
+    image: &Image,
+    mm: &MmV1,
+    inherited: &Inherited<'_>,
+) -> RestoreResult<()> {
     let space = Space::Private(mm.id);
-    let shares: Vec<Share> = mm.vmas.iter().flat_map(shares).collect();
+    let shares: Vec<Share> = mm.vmas.iter().filter(|vma| !inherited.has(vma)).flat_map(shares).collect();
     let total: u64 = shares.iter().map(|share| share.pages.end - share.pages.start).sum();
     let next = AtomicUsize::new(0);
     let work = || -> RestoreResult<()> {
@@ -86,6 +93,35 @@ fn fill_share(
     image.for_each_run::<RestoreError>(space, share.pages.clone(), &mut |page, bytes| {
         write(pid, memory, page * PAGE, bytes)
     })
+}
+
+/// Brings pages that were inherited to what the image has of `space` there: those that are the same by chance stay shared.
+pub(crate) fn update(
+    pid: i32,
+    memory: &ProcessMemory,
+    image: &Image,
+    space: Space,
+    ranges: &[Range<u64>],
+) -> RestoreResult<()> {
+    let mut now = Vec::new();
+    let mut put = |page: u64, bytes: &[u8]| -> RestoreResult<()> {
+        now.resize(bytes.len(), 0);
+        let read = memory.read(RemoteAddr::new(page * PAGE), &mut now).is_ok();
+        for (number, (new, now)) in (page..).zip(bytes.chunks(PAGE_SIZE).zip(now.chunks(PAGE_SIZE))) {
+            if !read || new != now {
+                write(pid, memory, number * PAGE, new)?;
+            }
+        }
+        Ok(())
+    };
+    for range in ranges {
+        let pages = range.start / PAGE..range.end / PAGE;
+        for run in image.runs(space, pages.clone()).iter().filter(|run| !run.present) {
+            (run.first_page..run.first_page + run.count).try_for_each(|page| put(page, &[0; PAGE_SIZE]))?;
+        }
+        image.for_each_run::<RestoreError>(space, pages, &mut put)?;
+    }
+    Ok(())
 }
 
 /// Writes through whatever protection the mapping has.

@@ -14,7 +14,7 @@ use ckpt_image::Image;
 use ckpt_image::record::TaskV1;
 use ckpt_sys::inject::{Injector, Scratch};
 use ckpt_sys::memory::ProcessMemory;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::RawFd;
 
 /// What to restore, and how.
@@ -56,8 +56,14 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     let slots = birth::slots(&steps);
     let mut contents = Contents::default();
     let masters = files::Masters::open(image)?;
-    let births =
-        Births { records: &records, image, contents: &mut contents, masters: &masters, slots: &slots };
+    let births = Births {
+        records: &records,
+        image,
+        contents: &mut contents,
+        masters: &masters,
+        slots: &slots,
+        memories: BTreeMap::new(),
+    };
     let mut family = births.carry_out(&steps)?;
     dead_task::bury(&mut family, &records.dead)?;
 

@@ -29,7 +29,12 @@ fn wanted(mm: &MmV1) -> Vec<Special> {
     mm.vmas.iter().filter_map(special).collect()
 }
 
-/// Moves the kernel's mappings from where they are to where the image has them. Nothing else is mapped but the scratch area.
+/// Whether the kernel's mappings are where the image has them.
+pub(crate) fn is_in_place(builder: &Builder<'_>, mm: &MmV1) -> RestoreResult<bool> {
+    Ok(current(builder.remote.pid())? == wanted(mm))
+}
+
+/// Moves the kernel's mappings from where they are to where the image has them. If they move, nothing else is mapped but the scratch area.
 pub(crate) fn move_to_image(builder: &mut Builder<'_>, image: &Image, mm: &MmV1) -> RestoreResult<()> {
     let pid = builder.remote.pid();
     let (current, wanted) = (current(pid)?, wanted(mm));

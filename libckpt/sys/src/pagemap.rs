@@ -5,6 +5,7 @@ use nix::errno::Errno;
 use std::fs::File;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 
 /// Categories of pages.
 #[allow(missing_docs)]
@@ -69,6 +70,19 @@ pub struct Query {
     pub report: u64,
 }
 
+/// What the page map's file tells of one page that is present (Documentation/admin-guide/mm/pagemap.rst).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame {
+    /// Address of the page.
+    pub address: u64,
+    /// Number of the page frame; 0 without CAP_SYS_ADMIN.
+    pub number: u64,
+    /// A page of a file or of shared memory.
+    pub file: bool,
+    /// Nobody else has it mapped.
+    pub exclusive: bool,
+}
+
 /// A process's page map.
 #[derive(Debug)]
 pub struct Pagemap {
@@ -121,6 +135,43 @@ impl Pagemap {
             start = arg.walk_end;
         }
         Ok(())
+    }
+
+    /// Gives the pages of `range` that are present to `found`, by rising address.
+    pub fn frames(&self, range: Range<u64>, mut found: impl FnMut(Frame)) -> SysResult<()> {
+        const PAGE: u64 = 4096;
+        const BATCH: u64 = 4096;
+        const FRAME: u64 = (1 << 55) - 1;
+        let bit = |entry: u64, number: u32| entry >> number & 1 == 1;
+        let mut buffer = vec![0; usize::try_from(BATCH * 8).unwrap_or(0)];
+        let mut start = range.start;
+        while start < range.end {
+            let pages = ((range.end - start) / PAGE).min(BATCH);
+            let bytes = &mut buffer[..usize::try_from(pages * 8).unwrap_or(0)];
+            self.file.read_exact_at(bytes, start / PAGE * 8).map_err(|error| {
+                SysError::new("read of pagemap", format!("pid {}, {start:#x}", self.pid), error)
+            })?;
+            for (address, entry) in (start..range.end).step_by(4096).zip(bytes.as_chunks().0) {
+                let entry = u64::from_ne_bytes(*entry);
+                if bit(entry, 63) {
+                    let (file, exclusive) = (bit(entry, 61), bit(entry, 56));
+                    found(Frame { address, number: entry & FRAME, file, exclusive });
+                }
+            }
+            if pages == 0 {
+                break;
+            }
+            start += pages * PAGE;
+        }
+        Ok(())
+    }
+
+    /// As [`Self::frames`], without looking at what is not populated.
+    pub fn populated_frames(&self, range: Range<u64>, mut found: impl FnMut(Frame)) -> SysResult<()> {
+        let mut regions = Vec::new();
+        let query = Query { any: category::PRESENT, report: category::PRESENT, ..Query::default() };
+        self.scan(range, query, &mut regions)?;
+        regions.iter().try_for_each(|region| self.frames(region.start..region.end, &mut found))
     }
 
     fn ioctl(&self, arg: &mut ScanArg) -> SysResult<usize> {

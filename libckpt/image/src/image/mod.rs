@@ -2,4 +2,4 @@
 mod cache;
 mod read;
 
-pub use read::{Deliver, Image, PageRun, RecordInfo};
+pub use read::{ComparedRun, Deliver, Image, PageRun, RecordInfo};

@@ -43,6 +43,21 @@ pub struct PageRun {
     pub present: bool,
 }
 
+/// Pages in a row of one space, held against those of the same numbers of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ComparedRun {
+    /// First page's number.
+    pub first_page: u64,
+    /// Pages.
+    pub count: u64,
+    /// Whether the one space has them.
+    pub present: bool,
+    /// Whether the other has them.
+    pub other_present: bool,
+    /// Whether the image has them once for both. Pages of equal contents may be stored apart.
+    pub same: bool,
+}
+
 /// What an image holds of one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct RecordInfo {
@@ -170,6 +185,29 @@ impl Image {
         }
         put(next, pages.end, false);
         runs
+    }
+
+    /// Holds the pages of a range of one space against those of another. The runs cover the whole range in rising order.
+    #[must_use]
+    pub fn compare(&self, space: Space, other: Space, pages: Range<u64>) -> Vec<ComparedRun> {
+        let mut cuts = vec![pages.start, pages.end];
+        for space in [space, other] {
+            cuts.extend(self.map.range(space, pages.clone()).flat_map(|e| [e.first, e.end()]));
+        }
+        cuts.sort_unstable();
+        cuts.dedup();
+        let place = |space: Space, at: u64| self.map.range(space, at..at + 1).next().map(|e| e.value);
+        let runs = cuts.windows(2).map(|cut| {
+            let (mine, theirs) = (place(space, cut[0]), place(other, cut[0]));
+            ComparedRun {
+                first_page: cut[0],
+                count: cut[1] - cut[0],
+                present: mine.is_some(),
+                other_present: theirs.is_some(),
+                same: mine == theirs,
+            }
+        });
+        runs.collect()
     }
 
     /// Gives the present pages of a range to `deliver`, by rising number, up to 64 in a row at a time. Each block of the

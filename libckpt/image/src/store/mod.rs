@@ -24,6 +24,7 @@ mod pack_reader;
 mod publish;
 mod remove;
 mod repack;
+mod same_pages;
 mod staging;
 mod verify;
 mod writer;

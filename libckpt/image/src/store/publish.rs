@@ -7,21 +7,21 @@ use crate::format::{FileRef, Manifest, PagesFile, Role, encode_manifest, encode_
 use crate::{CheckpointId, StoreError};
 
 impl Staging {
-    /// Writes records and page index under names of `operation`, and lists them and the pack in the manifest.
+    /// Writes records and page index under names of `operation`, and lists them and the packs in the manifest.
     pub(super) fn write_data(
         &self,
         manifest: &mut Manifest,
         operation: &CheckpointId,
         records: &[u8],
         index: &PagesFile,
-        pack: Option<FileRef>,
+        packs: impl IntoIterator<Item = FileRef>,
     ) -> Result<(), StoreError> {
         let name = data_name(operation, Role::Records);
         let file = seal(Role::Records, self.store(), &name, records);
         self.write("records", &name, &file)?;
         let records = file_ref(Role::Records, name, &file);
         let pages = self.write_pages(operation, index)?;
-        manifest.files = [records, pages].into_iter().chain(pack).collect();
+        manifest.files = [records, pages].into_iter().chain(packs).collect();
         Ok(())
     }
 

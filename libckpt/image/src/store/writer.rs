@@ -1,12 +1,13 @@
 //! Writing a checkpoint.
+use super::chain::{Delta, PackSet, resolve};
 use super::compress::Compression;
 use super::dir::{data_name, manifest_name};
+use super::fold::index_of;
 use super::open::Store;
 use super::pack_file::PackFile;
+use super::same_pages::SamePages;
 use super::staging::Staging;
-use crate::format::{
-    BLOCK_LEN, BLOCK_PAGES, Kind, Manifest, PagesFile, Role, Stats, append_record, encode_manifest,
-};
+use crate::format::{BLOCK_LEN, BLOCK_PAGES, Kind, Manifest, Role, Stats, append_record, encode_manifest};
 use crate::map::{END_OF_PAGES, ExtentMap, PageSet, Place};
 use crate::page::{PAGE_SIZE, Space};
 use crate::record::Record;
@@ -25,6 +26,7 @@ pub struct CheckpointWriter {
     records: Vec<u8>,
     map: ExtentMap<Place>,
     live: Option<PageSet>,
+    same: SamePages,
     pages_stored: u64,
     /// The block that is being filled, and its number.
     block: Vec<u8>,
@@ -74,6 +76,7 @@ impl Store {
             records: Vec::new(),
             map: ExtentMap::default(),
             live: None,
+            same: SamePages::default(),
             pages_stored: 0,
             block: Vec::new(),
             block_number: 0,
@@ -168,6 +171,31 @@ impl CheckpointWriter {
         Ok(())
     }
 
+    /// Says that pages hold what other pages of this checkpoint hold, which is stored once: `count` pages of `space` from number `first_page` on,
+    /// and as many of `of` from `of_first` on. Overrides what was or will be said of the former. The latter must not be said to be the same
+    /// as others themselves; they may be the parent's.
+    ///
+    /// # Errors
+    /// A range goes beyond the last page.
+    pub fn same(
+        &mut self,
+        space: Space,
+        first_page: u64,
+        count: u64,
+        of: Space,
+        of_first: u64,
+    ) -> Result<(), StoreError> {
+        for first_page in [first_page, of_first] {
+            check_range(first_page, count).map_err(|reason| StoreError::InvalidPages {
+                first_page,
+                length: 0,
+                reason,
+            })?;
+        }
+        self.same.add(space, first_page, count, of, of_first);
+        Ok(())
+    }
+
     /// Writes what is left and makes the checkpoint visible and durable. `stats.bytes_written` is filled in.
     ///
     /// # Errors
@@ -175,22 +203,35 @@ impl CheckpointWriter {
     pub fn commit(mut self, mut stats: Stats) -> Result<CheckpointId, StoreError> {
         self.end_block()?;
         let pack = self.compression.take().map(|mut c| c.finish()).transpose()?;
+        let own = pack.as_ref().map(|pack| pack.name.clone());
+        let mut packs = PackSet::default();
+        if let Some(pack) = &pack {
+            packs.number(pack);
+        }
+        let mut lock = None;
+        if let Some(parent) = self.manifest.parent.as_ref().filter(|_| self.same.need_parent(&self.map)) {
+            // From here on no file of the parent's is replaced by another.
+            lock = Some(self.store.lock_shared()?);
+            let (theirs, parent) = resolve(&self.store.layers(parent)?);
+            self.same.resolve(&mut self.map, &mut packs, &theirs, &parent.map);
+        } else {
+            self.same.resolve(&mut self.map, &mut packs, &PackSet::default(), &ExtentMap::default());
+        }
         if let Some(live) = &self.live {
             self.map = self.map.within(live);
         }
-        let index = PagesFile {
-            packs: pack.iter().map(|p| p.name.clone()).collect(),
-            live: self.live.take(),
-            map: std::mem::take(&mut self.map),
-        };
+        let delta = Delta { live: self.live.take(), map: std::mem::take(&mut self.map) };
+        let (packs, index) = index_of(&packs, &delta);
+        let others: u64 =
+            packs.iter().filter(|pack| Some(&pack.name) != own.as_ref()).map(|pack| pack.length).sum();
         let id = self.manifest.id.clone();
-        self.staging.write_data(&mut self.manifest, &id, &self.records, &index, pack)?;
+        self.staging.write_data(&mut self.manifest, &id, &self.records, &index, packs)?;
         // Numbers have a fixed width, so the length is known before the number that depends on it.
         let own = encode_manifest(&self.manifest, self.store.layout.id, &manifest_name(&id))?.len() as u64;
-        stats.bytes_written = self.manifest.bytes() + own;
+        stats.bytes_written = self.manifest.bytes() - others + own;
         self.manifest.stats = stats;
         self.staging.write_manifest(&self.manifest)?;
-        let lock = self.store.lock_shared()?;
+        let lock = lock.map_or_else(|| self.store.lock_shared(), Ok)?;
         self.staging.publish(&lock, &self.manifest)?;
         Ok(id)
     }
