@@ -4,6 +4,7 @@ use super::{Row, row};
 
 pub(super) const ROWS: &[Row] = &[
     row("private and shared anonymous memory, heap, stacks that grow", Saved, "pages that were never touched or are zero take no space").criu("saved").dmtcp("private saved, shared refused").holds(&["MmV1", "BackingV1::Anonymous", "BackingV1::Shmem"]),
+    row("pages that processes share copy-on-write since a fork", Saved, "stored once and shared again, where ckpt has `CAP_SYS_ADMIN`; without it stored for each, and shared again where they are the same. Pages in swap are stored for each").criu("saved").dmtcp("for each process apart"),
     row("private file mappings", Saved, "pages that the program has changed; the rest comes from the file").criu("saved").dmtcp("saved").holds(&["BackingV1::File"]),
     row("shared file mappings, POSIX shared memory (files in /dev/shm)", Saved, "by path; the contents are the file's: a program that ran on has changed them since").criu("saved"),
     row("System V shared memory that is attached: with its id, key, owner and contents", Saved, "segments that nobody has attached are left as they are").criu("within an IPC namespace").dmtcp("saved").holds(&["ShmemV1"]),
