@@ -25,18 +25,67 @@ fn go_on(subject: &Subject) {
     });
 }
 
-fn descriptors_of_the_daemon(sandbox: &Sandbox) -> usize {
-    let pid = sandbox.daemon_pid().expect("a daemon");
-    fs::read_dir(format!("/proc/{pid}/fd")).expect("the daemon").count()
+/// What would grow from round to round if something leaked.
+#[derive(Debug, Clone, Copy)]
+struct Use {
+    /// Descriptors of the daemon.
+    descriptors: usize,
+    /// Anonymous memory of the daemon, KiB.
+    daemon_memory: u64,
+    /// Anonymous memory of the job's root, KiB.
+    job_memory: u64,
+    /// Mappings of the job's root.
+    mappings: usize,
+}
+
+impl Use {
+    fn now(sandbox: &Sandbox, job: i32) -> Self {
+        let daemon = sandbox.daemon_pid().expect("a daemon");
+        let maps = fs::read_to_string(format!("/proc/{job}/maps")).expect("the job");
+        Use {
+            descriptors: fs::read_dir(format!("/proc/{daemon}/fd")).expect("the daemon").count(),
+            daemon_memory: anonymous_memory(daemon),
+            job_memory: anonymous_memory(job),
+            mappings: maps.lines().count(),
+        }
+    }
+
+    fn must_not_outgrow(&self, first: &Use) {
+        let as_before = self.mappings == first.mappings
+            && self.job_memory <= first.job_memory + 64
+            && self.descriptors <= first.descriptors + 8
+            && self.daemon_memory <= first.daemon_memory + 8192;
+        assert!(as_before, "{first:?} became {self:?}");
+    }
+}
+
+/// KiB.
+fn anonymous_memory(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a user process");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+/// Processes in the test's PID namespace.
+fn processes() -> usize {
+    let name = |entry: fs::DirEntry| entry.file_name().into_string().expect("text");
+    fs::read_dir("/proc")
+        .expect("/proc")
+        .flatten()
+        .map(name)
+        .filter(|name| name.parse::<i32>().is_ok())
+        .count()
 }
 
 #[test]
 fn a_tree_that_forks_all_the_time() {
     isolated(|sandbox| {
+        sandbox.ckpt(["list"]).done();
+        let without_job = processes();
         let mut subject = Subject::start(sandbox, "forks", &[]);
         sandbox.attach(subject.pid(), "forks");
         let mut restored: Option<Restored> = None;
-        let mut descriptors = None;
+        let mut first = None;
         for _ in 0..rounds() {
             go_on(&subject);
             let id = sandbox.save("forks");
@@ -44,10 +93,13 @@ fn a_tree_that_forks_all_the_time() {
                 Some(restored) => restored.kill(),
                 None => subject.process.kill(),
             }
-            restored = Some(sandbox.restore(&id));
+            until("no process is left", || (processes() == without_job).then_some(()));
+            let now = sandbox.restore(&id);
             sandbox.ckpt(["prune", "forks", "--keep", "2"]).done();
-            let now = descriptors_of_the_daemon(sandbox);
-            assert!(now <= *descriptors.get_or_insert(now + 8), "the daemon has {now} descriptors open");
+            go_on(&subject);
+            let used = Use::now(sandbox, now.pid());
+            used.must_not_outgrow(first.get_or_insert(used));
+            restored = Some(now);
         }
         go_on(&subject);
         subject.must_be_well("after all rounds");
