@@ -19,7 +19,13 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    pub(crate) fn new() -> Self {
+    /// A fresh one. Tests get theirs from [`crate::isolated`].
+    ///
+    /// # Panics
+    /// When its directories cannot be made.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "directories are made")]
+    pub fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("ckpt-test-").tempdir().expect("temporary directory");
         // Programs of other users must be able to reach their own directories within it.
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))

@@ -1,0 +1,107 @@
+//! One row of the table: a program of a shape, saved and restored by one tool.
+use crate::subject::Shape;
+use crate::tools::Tool;
+use serde::Serialize;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Figures of one tool for one shape. Times are milliseconds.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Figures {
+    pub(crate) tool: &'static str,
+    pub(crate) mib: u64,
+    pub(crate) dirty_permille: u64,
+    pub(crate) threads: u64,
+    pub(crate) fds: u64,
+    /// The longest time between two beats in as much time without a save: what the machine itself does to the program.
+    pub(crate) quiet_ms: f64,
+    /// The longest time between two beats around the first save.
+    pub(crate) first_pause_ms: Option<f64>,
+    pub(crate) first_took_ms: Option<f64>,
+    pub(crate) first_bytes: Option<u64>,
+    /// Medians of the saves after it, which are incremental where the tool can do that.
+    pub(crate) pause_ms: Option<f64>,
+    pub(crate) took_ms: Option<f64>,
+    pub(crate) bytes: Option<u64>,
+    /// From the start of the command to the restored program's first beat, and to the command's end.
+    pub(crate) restore_first_beat_ms: Option<f64>,
+    pub(crate) restore_took_ms: Option<f64>,
+}
+
+pub(crate) fn ms(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e5).round() / 100.0
+}
+
+pub(crate) fn median<T: Copy + PartialOrd>(mut all: Vec<T>) -> Option<T> {
+    all.sort_by(|a, b| a.partial_cmp(b).expect("figures can be compared"));
+    all.get(all.len() / 2).copied()
+}
+
+/// Measures.
+pub(crate) fn measure(tool: &mut dyn Tool, dir: &Path, shape: Shape, saves: usize) -> Figures {
+    let mut subject = tool.start(dir, shape);
+    let Shape { mib, dirty, threads, fds } = shape;
+    let told = subject.told();
+    told.forget();
+    // So that what a second makes dirty is saved each time.
+    let apart = || std::thread::sleep(Duration::from_secs(1));
+    apart();
+    let mut figures = Figures {
+        tool: tool.name(),
+        mib,
+        dirty_permille: dirty,
+        threads,
+        fds,
+        quiet_ms: ms(told.longest()),
+        first_pause_ms: None,
+        first_took_ms: None,
+        first_bytes: None,
+        pause_ms: None,
+        took_ms: None,
+        bytes: None,
+        restore_first_beat_ms: None,
+        restore_took_ms: None,
+    };
+    told.forget();
+    let first = tool.save(&subject);
+    if let Some(saved) = first {
+        figures.first_pause_ms = Some(ms(told.longest()));
+        (figures.first_took_ms, figures.first_bytes) = (Some(ms(saved.took)), Some(saved.bytes));
+    }
+    let (mut pauses, mut took, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..saves {
+        apart();
+        told.forget();
+        let Some(saved) = tool.save(&subject) else { break };
+        pauses.push(ms(told.longest()));
+        took.push(ms(saved.took));
+        bytes.push(saved.bytes);
+    }
+    (figures.pause_ms, figures.took_ms, figures.bytes) = (median(pauses), median(took), median(bytes));
+    subject.process.kill();
+    let told = subject.told();
+    let before = told.beats();
+    let begin = Instant::now();
+    let given_up = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            while told.beats() == before {
+                if given_up.load(Ordering::SeqCst) {
+                    return None;
+                }
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            Some(begin.elapsed())
+        });
+        let restored = tool.restore();
+        if restored.is_some() {
+            figures.restore_took_ms = Some(ms(begin.elapsed()));
+            told.go_on();
+        }
+        given_up.store(true, Ordering::SeqCst);
+        figures.restore_first_beat_ms = watch.join().ok().flatten().map(ms);
+        restored.inspect(|restored| restored.kill());
+    });
+    figures
+}
