@@ -51,6 +51,8 @@ pub(crate) struct RestoreOrder {
     pub(crate) id: String,
     /// What becomes of its TCP connections to the outside.
     pub(crate) tcp: ckpt_restore::OutsideConnections,
+    /// What becomes of it when files are not what they were.
+    pub(crate) files: ckpt_restore::ChangedFiles,
 }
 
 /// Take away what a capture left in a process whose worker was killed.

@@ -260,9 +260,6 @@ fn options_that_come_later() {
         sandbox.ckpt(["attach", &pid, "--data", "/tmp"]).refused(2, &["--data"]);
         sandbox.ckpt(["run", "--data", "/tmp", "--", "true"]).refused(2, &["--data"]);
         sandbox.ckpt(["restore", &id, "--lazy"]).refused(2, &["--lazy"]);
-        for policy in ["restore", "check"] {
-            sandbox.ckpt(["restore", &id, "--files", policy]).refused(2, &["--files"]);
-        }
         subject.must_be_well("refused");
     });
 }

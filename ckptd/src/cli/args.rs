@@ -199,9 +199,9 @@ pub(crate) struct Restore {
     /// Which pids it gets
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) pid: PidChoice,
-    /// What happens to the data files
-    #[arg(long, value_enum, default_value = "keep")]
-    pub(crate) files: FilesChoice,
+    /// What if files are not what they were at the checkpoint [default: data may have changed, code may not]
+    #[arg(long, value_enum)]
+    pub(crate) files: Option<FilesChoice>,
     /// What becomes of TCP connections to the outside
     #[arg(long, value_enum, default_value = "keep")]
     pub(crate) tcp: RestoreTcp,
@@ -242,10 +242,20 @@ pub(crate) enum PidChoice {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FilesChoice {
-    /// Roll them back (comes with a later release)
+    /// Bring back those that the checkpoint has the contents of; refuse if others have changed
     Restore,
-    /// Refuse if they have changed (comes with a later release)
+    /// Refuse if any has changed
     Check,
-    /// Leave them as they are
+    /// Leave them as they are, code as well
     Keep,
+}
+
+impl From<FilesChoice> for ckpt_restore::ChangedFiles {
+    fn from(choice: FilesChoice) -> Self {
+        match choice {
+            // Those that the checkpoint has the contents of have no name, and nobody else can have changed them.
+            FilesChoice::Restore | FilesChoice::Check => Self::Refuse,
+            FilesChoice::Keep => Self::Keep,
+        }
+    }
 }

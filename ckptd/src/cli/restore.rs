@@ -1,5 +1,5 @@
 //! `ckpt restore`
-use super::args::{FilesChoice, PidChoice, Restore};
+use super::args::{PidChoice, Restore};
 use super::foreground::Foreground;
 use super::{Context, later, print};
 use crate::client::Client;
@@ -8,18 +8,16 @@ use crate::pids;
 use crate::protocol::{Answer, Register, Request, Source};
 use ckpt_dirty::Tracking;
 use ckpt_image::{Image, Store};
-use ckpt_restore::{OutsideConnections, RestoreRequest};
+use ckpt_restore::{ChangedFiles, OutsideConnections, RestoreRequest};
 use std::os::fd::{AsFd, OwnedFd};
+
+/// Changed files that are named.
+const TOLD_MAX: usize = 10;
 
 /// Brings a checkpoint back; in the foreground, ends as the program ends.
 pub(crate) fn restore(context: &Context, options: &Restore) -> Outcome<u8> {
     if options.lazy {
         return Err(later("--lazy"));
-    }
-    match options.files {
-        FilesChoice::Restore => return Err(later("--files restore")),
-        FilesChoice::Check => return Err(later("--files check")),
-        FilesChoice::Keep => {}
     }
     if options.pid == PidChoice::New {
         return Err(later("--pid new"));
@@ -30,7 +28,13 @@ pub(crate) fn restore(context: &Context, options: &Restore) -> Outcome<u8> {
     Client::of_existing(&context.store)?.forget_tickets(&image.manifest().job);
     pids::wait_until_free(&image).map_err(|failure| explain(failure, options.pid))?;
     let tcp = options.tcp.into();
-    if options.detach { detached(context, &image, tcp) } else { foreground(context, &image, tcp) }
+    let files = options.files.map(ChangedFiles::from).unwrap_or_default();
+    tell_changes(&image, files)?;
+    if options.detach {
+        detached(context, &image, tcp, files)
+    } else {
+        foreground(context, &image, tcp, files)
+    }
 }
 
 /// `--pid auto` promises a way out that does not exist yet.
@@ -45,8 +49,28 @@ fn explain(mut failure: Failure, choice: PidChoice) -> Failure {
     failure
 }
 
-fn detached(context: &Context, image: &Image, tcp: OutsideConnections) -> Outcome<u8> {
-    let request = Request::Restore { id: image.manifest().id.to_string(), tcp };
+/// Names the files that are not what they were, and that the program gets all the same.
+fn tell_changes(image: &Image, files: ChangedFiles) -> Outcome<()> {
+    let changed = ckpt_restore::changed_files(image, files)?;
+    for file in changed.iter().take(TOLD_MAX) {
+        let code = if file.code { " (code that the program runs)" } else { "" };
+        tracing::warn!(
+            "{}{code} is not what it was at the checkpoint, and stays as it is: {}",
+            file.path,
+            file.what
+        );
+    }
+    if changed.len() > TOLD_MAX {
+        tracing::warn!(
+            "and {} more files (`--files check` refuses if any has changed)",
+            changed.len() - TOLD_MAX
+        );
+    }
+    Ok(())
+}
+
+fn detached(context: &Context, image: &Image, tcp: OutsideConnections, files: ChangedFiles) -> Outcome<u8> {
+    let request = Request::Restore { id: image.manifest().id.to_string(), tcp, files };
     let Answer::Restored { job, pid } = Client::of_existing(&context.store)?.call(&request, &[])? else {
         return Err(Failure::new("the daemon gave an answer to another question"));
     };
@@ -58,9 +82,20 @@ fn detached(context: &Context, image: &Image, tcp: OutsideConnections) -> Outcom
     Ok(0)
 }
 
-fn foreground(context: &Context, image: &Image, outside: OutsideConnections) -> Outcome<u8> {
+fn foreground(
+    context: &Context,
+    image: &Image,
+    outside: OutsideConnections,
+    changed_files: ChangedFiles,
+) -> Outcome<u8> {
     let foreground = Foreground::prepare()?;
-    let restored = ckpt_restore::restore(&RestoreRequest { image, stdio: [0, 1, 2], track: true, outside })?;
+    let restored = ckpt_restore::restore(&RestoreRequest {
+        image,
+        stdio: [0, 1, 2],
+        track: true,
+        outside,
+        changed_files,
+    })?;
     let tracking = restored.tracking.map(Tracking::into_fds).unwrap_or_default();
     if let Err(failure) = register(context, image, restored.root_pid, tracking) {
         eprintln!("ckpt: {} runs unprotected: {}", image.manifest().job, failure.message);

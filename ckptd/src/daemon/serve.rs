@@ -62,8 +62,8 @@ impl Daemon {
                 self.sweep();
                 Ok(Answer::Jobs { jobs: self.jobs.borrow().iter().map(|job| job.live()).collect() })
             }
-            Request::Restore { id, tcp } => match id.parse::<CheckpointId>() {
-                Ok(id) => self.restore(&id, tcp).await,
+            Request::Restore { id, tcp, files } => match id.parse::<CheckpointId>() {
+                Ok(id) => self.restore(&id, tcp, files).await,
                 Err(error) => Err(Failure::usage(error)),
             },
         };

@@ -5,7 +5,7 @@ use crate::failure::{Failure, Outcome};
 use crate::protocol::{self, Answer, Register, Saved, Source, frame};
 use crate::worker::{CaptureOrder, CaptureReport, CleanOrder, CleanReport, RestoreOrder, RestoreReport};
 use ckpt_image::CheckpointId;
-use ckpt_restore::OutsideConnections;
+use ckpt_restore::{ChangedFiles, OutsideConnections};
 use nix::sys::wait::WaitStatus;
 use serde::{Serialize, de::DeserializeOwned};
 use std::io;
@@ -65,8 +65,9 @@ impl Daemon {
         self: &Rc<Self>,
         id: &CheckpointId,
         tcp: OutsideConnections,
+        files: ChangedFiles,
     ) -> Outcome<Answer> {
-        let order = RestoreOrder { store: self.store.clone(), id: id.to_string(), tcp };
+        let order = RestoreOrder { store: self.store.clone(), id: id.to_string(), tcp, files };
         let (report, fds) = self.order::<RestoreReport>("__restore", &order, Tracking::new()).await?;
         let pid = report.pid;
         let register = Register {

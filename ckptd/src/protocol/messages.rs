@@ -27,6 +27,9 @@ pub(crate) enum Request {
         /// What becomes of TCP connections to the outside.
         #[serde(default)]
         tcp: ckpt_restore::OutsideConnections,
+        /// What becomes of it when files are not what they were.
+        #[serde(default)]
+        files: ckpt_restore::ChangedFiles,
     },
 }
 

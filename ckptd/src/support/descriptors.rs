@@ -3,7 +3,7 @@ use super::Answer::*;
 use super::{Row, row};
 
 pub(super) const ROWS: &[Row] = &[
-    row("regular files and directories", Saved, "by path, with position, flags and owner; the contents stay as they are on disk").criu("saved").dmtcp("saved").holds(&["FileKindV1::Path", "OpenFileV1"]),
+    row("regular files and directories", Saved, "by path, with position, flags and owner; the contents stay as they are on disk. Restore compares them (build-id, else a hash of files up to 16 MiB and of samples of larger ones; size and time of modification of those that the job can write to): code that differs is refused, data that differs is told, and `--files check` or `keep` decides otherwise").criu("saved").dmtcp("saved").holds(&["FileKindV1::Path", "OpenFileV1", "NamedFileV1"]),
     row("descriptions shared by dup, O_PATH, close-on-exec", Saved, "").criu("saved").holds(&["FdTableV1"]),
     row("deleted files", Saved, "with their contents").criu("up to 1 MiB; above: with an option").holds(&["GhostV1"]),
     row("locks: POSIX, flock, open file description", Saved, "").criu("with an option"),

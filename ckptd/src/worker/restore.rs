@@ -17,6 +17,7 @@ pub(super) fn restore(order: RestoreOrder, _: Vec<OwnedFd>) -> Outcome<Report<Re
         stdio: [0, 1, 1],
         track: true,
         outside: order.tcp,
+        changed_files: order.files,
     })?;
     let (tracked, fds) = restored.tracking.map(Tracking::into_fds).unwrap_or_default().into_iter().unzip();
     Ok((RestoreReport { job: image.manifest().job.clone(), pid: restored.root_pid, tracked }, fds))

@@ -4,6 +4,7 @@ use crate::error::{CaptureError, CaptureResult};
 use crate::files::Journal;
 use crate::interrupted::Earlier;
 use crate::inventory::capture_inventory;
+use crate::named_file::{self, NamedFiles};
 use crate::objects::Objects;
 use crate::pages::MemoryStats;
 use crate::process::Process;
@@ -16,7 +17,7 @@ use crate::{files, pages, precopy, preflight};
 use ckpt_dirty::Tracking;
 use ckpt_image::page::PAGE_SIZE;
 use ckpt_image::record::{DeadTaskV1, FdTableV1, InventoryV1, SemaphoresV1, ThreadV1};
-use ckpt_image::{CheckpointId, CheckpointWriter, Kind, Stats, Store, fault};
+use ckpt_image::{CheckpointId, CheckpointWriter, Image, Kind, Stats, Store, fault};
 use ckpt_sys::SysError;
 use ckpt_sys::kcmp::Resource;
 use ckpt_sys::proc::stat::Stat;
@@ -90,7 +91,10 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
         return Err(error);
     }
     let parent = request.parent.filter(|_| !request.full);
-    let earlier = earlier_calls(request.store, parent.as_ref())?;
+    let parent_image = parent.as_ref().map(|id| request.store.image(id)).transpose()?;
+    let earlier = earlier_calls(parent_image.as_ref())?;
+    let known_files = NamedFiles::earlier(parent_image.as_ref())?;
+    drop(parent_image);
     let mut tracking = request.tracking.unwrap_or_default();
     let mut writer = request.store.begin(request.job, parent.as_ref())?;
     let mut memory_stats = MemoryStats::default();
@@ -117,7 +121,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     point("capture.thawed")?;
 
     let (kind, parent) = (writer.kind(), parent);
-    frozen.store(&mut writer, &mut memory_stats)?;
+    frozen.store(&known_files, &mut writer, &mut memory_stats)?;
     let us = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let stats = Stats {
         pause_us: us(pause),
@@ -254,8 +258,17 @@ impl Frozen {
         self.processes.iter().map(|process| process.task().pid).collect()
     }
 
-    fn store(self, writer: &mut CheckpointWriter, stats: &mut MemoryStats) -> CaptureResult<()> {
+    fn store(
+        self,
+        known_files: &named_file::Earlier,
+        writer: &mut CheckpointWriter,
+        stats: &mut MemoryStats,
+    ) -> CaptureResult<()> {
         writer.record(&self.inventory)?;
+        let mut named_files = NamedFiles::default();
+        named_files.add_open_files(&self.objects.open_files);
+        self.processes.iter().filter_map(ProcessState::mm).for_each(|mm| named_files.add_memory(mm));
+        named_files.store(known_files, writer)?;
         for process in self.processes {
             process.store(writer, stats)?;
         }
@@ -279,9 +292,8 @@ impl Frozen {
 }
 
 /// What the parent checkpoint says of threads whose calls it interrupted, by thread.
-fn earlier_calls(store: &Store, parent: Option<&CheckpointId>) -> CaptureResult<HashMap<i32, Earlier>> {
-    let Some(parent) = parent else { return Ok(HashMap::new()) };
-    let image = store.image(parent)?;
+fn earlier_calls(parent: Option<&Image>) -> CaptureResult<HashMap<i32, Earlier>> {
+    let Some(image) = parent else { return Ok(HashMap::new()) };
     let inventory = image.inventory()?;
     let threads: Vec<ThreadV1> = image.records()?;
     let calls = threads.into_iter().filter_map(|thread| {

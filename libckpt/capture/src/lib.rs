@@ -22,6 +22,7 @@ mod interrupted;
 mod inventory;
 mod leftovers;
 mod mm;
+mod named_file;
 mod objects;
 mod pages;
 mod precopy;

@@ -195,6 +195,11 @@ impl ProcessState {
         &self.task
     }
 
+    /// Its address space, if its record has it.
+    pub(crate) fn mm(&self) -> Option<&MmV1> {
+        self.memory.as_ref().map(|memory| &memory.mm)
+    }
+
     /// Stores all of it; the job runs meanwhile.
     pub(crate) fn store(
         self,

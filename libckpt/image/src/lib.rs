@@ -8,6 +8,7 @@
 //! read, shown and verified by anyone who may read its files. Nothing here is asynchronous.
 mod error;
 pub mod fault;
+mod file_digest;
 mod format;
 mod id;
 mod image;
@@ -17,6 +18,7 @@ pub mod record;
 mod store;
 
 pub use error::StoreError;
+pub use file_digest::file_digest;
 pub use format::{FileRef, Kind, Manifest, Role, Stats};
 pub use id::{CheckpointId, InvalidCheckpointId};
 pub use image::{ComparedRun, Deliver, Image, PageRun, RecordInfo};

@@ -25,6 +25,14 @@ pub enum RestoreError {
         /// What to do.
         remedy: String,
     },
+    /// Files are not what they were.
+    #[error("files are not what they were at the checkpoint: {list}. {remedy}")]
+    ChangedFiles {
+        /// Each with what is different.
+        list: String,
+        /// What to do.
+        remedy: String,
+    },
     /// This machine cannot take the image.
     #[error("this machine cannot take the checkpoint: {reason}. {remedy}")]
     Machine {

@@ -21,6 +21,7 @@ mod leader;
 mod machine;
 mod mapped_file;
 mod mm;
+mod named_file;
 mod pages;
 mod records;
 mod restore;
@@ -37,4 +38,5 @@ mod vma;
 
 pub use connections::{OutsideConnections, release};
 pub use error::RestoreError;
+pub use named_file::{ChangedFiles, Difference, changed_files};
 pub use restore::{RestoreRequest, Restored, restore};

@@ -3,13 +3,10 @@ use crate::error::{RestoreError, RestoreResult};
 use ckpt_image::record::{MappedFileV1, VmaV1};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-const PROT_EXEC: u32 = libc::PROT_EXEC.unsigned_abs();
-
-/// Looks at the file before it is mapped. Code must be the same; data may have changed as long as the mapping does not reach further
-/// past the end than it did.
+/// Looks at the file before it is mapped: it may have changed as long as the mapping does not reach further past the end than it did.
 pub(crate) fn check(vma: &VmaV1, file: &MappedFileV1, offset: u64) -> RestoreResult<()> {
     let path = Path::new(OsStr::from_bytes(&file.path));
     let refuse = |reason: String, remedy: &str| {
@@ -28,14 +25,6 @@ pub(crate) fn check(vma: &VmaV1, file: &MappedFileV1, offset: u64) -> RestoreRes
     }
     if !was_file {
         return Ok(());
-    }
-    let mtime_ns = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
-    let changed = meta.len() != file.ident.size || mtime_ns != file.ident.mtime_ns;
-    if changed && vma.prot & PROT_EXEC != 0 {
-        return refuse(
-            "it holds code that the program runs, and it is not the file that it was (size or time of modification)".into(),
-            "Put the same version back, with its time of modification (cp -p, tar and packages keep it)",
-        );
     }
     let reach = offset.saturating_add(vma.end - vma.start).min(file.ident.size);
     if meta.len() < reach {

@@ -5,6 +5,7 @@ use crate::connections::OutsideConnections;
 use crate::content::Contents;
 use crate::error::{RestoreError, RestoreResult};
 use crate::leader::{self, Leader};
+use crate::named_file::{self, ChangedFiles};
 use crate::records::Records;
 use crate::semaphores::Semaphores;
 use crate::terminal::Handover;
@@ -28,6 +29,8 @@ pub struct RestoreRequest<'a> {
     pub track: bool,
     /// What becomes of TCP connections to the outside.
     pub outside: OutsideConnections,
+    /// What becomes of it when files are not what they were.
+    pub changed_files: ChangedFiles,
 }
 
 /// A job that runs again.
@@ -46,6 +49,7 @@ pub struct Restored {
 pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     let image = request.image;
     machine::check(image)?;
+    named_file::check(image, request.changed_files)?;
     let records = Records::read(image)?;
     let handover = Handover::find(image, request.stdio)?;
     let mut beings = records.beings();
