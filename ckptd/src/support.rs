@@ -21,8 +21,6 @@ pub(crate) enum Answer {
     Refused,
     /// It does not come back.
     LeftOut,
-    /// It is not the job's alone, and stays where it is.
-    LeftAsTheyAre,
     /// The row is a remark.
     Note,
 }
@@ -34,7 +32,6 @@ impl Answer {
             Self::Changed => "changed",
             Self::Refused => "refused",
             Self::LeftOut => "left out",
-            Self::LeftAsTheyAre => "left as they are",
             Self::Note => "",
         }
     }

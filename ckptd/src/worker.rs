@@ -31,6 +31,8 @@ pub(crate) struct CaptureOrder {
     pub(crate) stop: bool,
     /// What becomes of its TCP connections to the outside.
     pub(crate) tcp: ckpt_capture::OutsideConnections,
+    /// What becomes of its UNIX sockets that are connected to processes outside.
+    pub(crate) unix_peer: ckpt_capture::UnixPeers,
 }
 
 /// What became of a [`CaptureOrder`]. The frame's descriptors are the userfaultfds of `tracked`.

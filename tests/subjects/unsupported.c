@@ -1,9 +1,10 @@
 // Opens an object that no checkpoint can hold yet, when it is told to: `unsupported DIRECTORY KIND`. Its number goes to `fd`.
 #include "subject.h"
 #include <arpa/inet.h>
-#include <linux/if_ether.h>
 #include <linux/io_uring.h>
+#include <linux/netlink.h>
 #include <linux/perf_event.h>
+#include <linux/rtnetlink.h>
 #include <sys/fanotify.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -14,14 +15,21 @@ static int open_kind(const char *kind)
 		struct io_uring_params params = { 0 };
 		return (int)MUST(syscall(SYS_io_uring_setup, 4, &params));
 	}
-	if (!strcmp(kind, "packet"))
-		return (int)MUST(socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL)));
+	if (!strcmp(kind, "vsock"))
+		return (int)MUST(socket(AF_VSOCK, SOCK_STREAM, 0));
 	if (!strcmp(kind, "userfaultfd"))
 		return (int)MUST(syscall(SYS_userfaultfd, O_CLOEXEC));
 	if (!strcmp(kind, "fanotify"))
 		return (int)MUST(fanotify_init(FAN_CLASS_NOTIF, O_RDONLY));
-	if (!strcmp(kind, "netlink"))
-		return (int)MUST(socket(AF_NETLINK, SOCK_RAW, 0));
+	if (!strcmp(kind, "netlink")) { // with an answer that has not been read
+		struct {
+			struct nlmsghdr head;
+			struct ifinfomsg info;
+		} request = { { sizeof request, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, 1, 0 }, { 0 } };
+		int asked = (int)MUST(socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE));
+		MUST(send(asked, &request, sizeof request, 0));
+		return asked;
+	}
 	if (!strcmp(kind, "pidfd"))
 		return (int)MUST(syscall(SYS_pidfd_open, 1, 0)) /* of a process outside of the job */;
 	if (!strcmp(kind, "unaccepted")) { // with data for a listener that has not accepted it, which nobody can read

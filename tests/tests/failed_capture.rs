@@ -257,7 +257,7 @@ fn fill(path: &std::path::Path) {
 #[test]
 fn the_target_holds_an_unsupported_object() {
     isolated(|sandbox| {
-        for kind in ["io_uring", "packet", "userfaultfd", "fanotify", "netlink", "pidfd", "unaccepted"] {
+        for kind in ["io_uring", "vsock", "userfaultfd", "fanotify", "netlink", "pidfd", "unaccepted"] {
             let mut subject = Subject::start(sandbox, "unsupported", &[kind]);
             sandbox.attach(subject.pid(), kind);
             let last = sandbox.save(kind);

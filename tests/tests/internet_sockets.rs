@@ -1,4 +1,4 @@
-//! TCP and UDP sockets.
+//! TCP and UDP sockets, raw, ICMP, packet and netlink sockets.
 use ckpt_tests::process::Restored;
 use ckpt_tests::sandbox::id;
 use ckpt_tests::subject::Subject;
@@ -11,8 +11,12 @@ ckpt_tests::survives! {
     fn tcp_that_listens => "tcp_listening";
     fn tcp_connections_within_the_program => "tcp_connections";
     fn udp_unconnected => "udp";
+    fn options => "socket_options";
     fn udp_datagrams_that_nobody_has_read => "udp_queues";
     fn multicast_groups => "multicast";
+    fn raw_and_icmp_sockets => "raw_sockets";
+    fn packet_sockets => "packet_sockets";
+    fn netlink_sockets => "netlink";
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod incremental;
 mod internet_sockets;
 mod mappings;
 mod memory;
+mod message_queues;
 mod pending_signals;
 mod pipes;
 mod process_trees;

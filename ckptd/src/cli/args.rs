@@ -163,6 +163,29 @@ pub(crate) struct Save {
     /// What becomes of TCP connections to the outside
     #[arg(long, value_enum, default_value = "keep")]
     pub(crate) tcp: SaveTcp,
+    /// What becomes of UNIX sockets that are connected to processes outside
+    #[arg(long, value_enum, default_value = "refuse")]
+    pub(crate) unix_peer: UnixPeer,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UnixPeer {
+    /// The job is not saved while it has any
+    Refuse,
+    /// Restored, the program finds them closed by the other side
+    Eof,
+    /// Restored, they are connected anew to the same names
+    Reconnect,
+}
+
+impl From<UnixPeer> for ckpt_capture::UnixPeers {
+    fn from(choice: UnixPeer) -> Self {
+        match choice {
+            UnixPeer::Refuse => Self::Refuse,
+            UnixPeer::Eof => Self::Eof,
+            UnixPeer::Reconnect => Self::Reconnect,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

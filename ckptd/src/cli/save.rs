@@ -14,6 +14,7 @@ pub(crate) fn save(context: &Context, options: &Options) -> Outcome<()> {
         full: options.full,
         stop: options.stop,
         tcp: options.tcp.into(),
+        unix_peer: options.unix_peer.into(),
         notify: false,
     });
     let Answer::Saved(saved) = Client::of_store(&context.store)?.call(&request, &[])? else {

@@ -5,7 +5,7 @@ use crate::failure::{Failure, Outcome};
 use crate::protocol::{Register, Save, Saved, Source};
 use crate::target::{self, Holder};
 use crate::worker::CaptureOrder;
-use ckpt_capture::OutsideConnections;
+use ckpt_capture::{OutsideConnections, UnixPeers};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
@@ -34,6 +34,8 @@ pub(super) struct How {
     pub(super) stop: bool,
     /// What becomes of TCP connections to the outside.
     pub(super) tcp: OutsideConnections,
+    /// What becomes of UNIX sockets that are connected to processes outside.
+    pub(super) unix_peer: UnixPeers,
 }
 
 impl Daemon {
@@ -44,7 +46,8 @@ impl Daemon {
             None => (self.job_of_peer(peer)?, false),
             Some(target) => self.find(target).await?,
         };
-        let outcome = self.save(&job, How { full: request.full, stop: request.stop, tcp: request.tcp }).await;
+        let &Save { full, stop, tcp, unix_peer, .. } = request;
+        let outcome = self.save(&job, How { full, stop, tcp, unix_peer }).await;
         if attached && outcome.is_err() {
             // It was attached for this checkpoint alone: leave it as it was.
             self.leave(&job);
@@ -114,6 +117,7 @@ impl Daemon {
             tracked: turn.iter().map(|(pid, _)| *pid).collect(),
             stop: how.stop,
             tcp: how.tcp,
+            unix_peer: how.unix_peer,
         };
         let tracking = std::mem::take(&mut *turn);
         job.saving.set(true);

@@ -87,6 +87,9 @@ pub(crate) struct Save {
     /// What becomes of TCP connections to the outside.
     #[serde(default)]
     pub(crate) tcp: ckpt_capture::OutsideConnections,
+    /// What becomes of UNIX sockets that are connected to processes outside.
+    #[serde(default)]
+    pub(crate) unix_peer: ckpt_capture::UnixPeers,
     /// Answer at once with a ticket, for a program that saves itself and so must not hold a connection meanwhile.
     #[serde(default)]
     pub(crate) notify: bool,
@@ -271,6 +274,7 @@ mod tests {
             full: true,
             stop: false,
             tcp: Default::default(),
+            unix_peer: Default::default(),
             notify: false,
         }));
         assert_eq!(payload.last(), Some(&b'\n'));

@@ -22,6 +22,7 @@ pub(super) fn capture(order: CaptureOrder, fds: Vec<OwnedFd>) -> Outcome<Report<
         tracking: (!tracking.is_empty()).then(|| Tracking::from_fds(tracking)),
         after: if order.stop { After::Kill } else { After::Run },
         outside: order.tcp,
+        unix_peers: order.unix_peer,
     })?;
     let saved = Saved {
         id: captured.id.to_string(),

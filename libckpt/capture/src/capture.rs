@@ -4,6 +4,7 @@ use crate::error::{CaptureError, CaptureResult};
 use crate::files::Journal;
 use crate::interrupted::Earlier;
 use crate::inventory::capture_inventory;
+use crate::message_queue::capture_message_queues;
 use crate::named_file::{self, NamedFiles};
 use crate::objects::Objects;
 use crate::pages::MemoryStats;
@@ -12,11 +13,13 @@ use crate::process_state::{self, Before, Job, ProcessState, Stopped};
 use crate::semaphores::capture_semaphores;
 use crate::shared_pages::Frames;
 use crate::sharing::{Owners, Shared};
+use crate::sysv_users::Waits;
 use crate::tree::{self, Member, Tree};
+use crate::unix_peers::UnixPeers;
 use crate::{files, pages, precopy, preflight};
 use ckpt_dirty::Tracking;
 use ckpt_image::page::PAGE_SIZE;
-use ckpt_image::record::{DeadTaskV1, FdTableV1, InventoryV1, SemaphoresV1, ThreadV1};
+use ckpt_image::record::{DeadTaskV1, FdTableV1, InventoryV1, MessageQueueV1, SemaphoresV1, ThreadV1};
 use ckpt_image::{CheckpointId, CheckpointWriter, Image, Kind, Stats, Store, fault};
 use ckpt_sys::SysError;
 use ckpt_sys::kcmp::Resource;
@@ -53,6 +56,8 @@ pub struct CaptureRequest<'a> {
     pub after: After,
     /// What becomes of its TCP connections to the outside.
     pub outside: OutsideConnections,
+    /// What becomes of its AF_UNIX connections to the outside.
+    pub unix_peers: UnixPeers,
 }
 
 /// A committed checkpoint.
@@ -104,8 +109,14 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let tree = Tree::freeze(root)?;
     point("capture.seized")?;
     let held = Held::new(request.outside, request.after == After::Kill);
-    let mut frozen =
-        capture_frozen(request.job, &tree, &mut tracking, &before, &earlier, Objects::new(held))?;
+    let mut frozen = capture_frozen(
+        request.job,
+        &tree,
+        &mut tracking,
+        &before,
+        &earlier,
+        Objects::new(held, request.unix_peers),
+    )?;
     let connections = std::mem::take(&mut frozen.objects.held);
     point("capture.captured")?;
     tracking.retain(&frozen.pids());
@@ -194,6 +205,7 @@ struct Frozen {
     dead: Vec<DeadTaskV1>,
     tables: Vec<FdTableV1>,
     semaphores: Vec<SemaphoresV1>,
+    message_queues: Vec<MessageQueueV1>,
     objects: Objects,
 }
 
@@ -211,6 +223,8 @@ fn capture_frozen(
     for member in tree.members() {
         stopped.push(Stopped::read(member, before(member.pid()), earlier)?);
     }
+    let mut waits = Waits::default();
+    stopped.iter().flat_map(Stopped::calls).for_each(|call| waits.add(call));
     let root = &stopped[0];
     let root_pid = root.process.pid;
     let inventory = capture_inventory(name, root_pid, &root.process.memory, root.xstate())?;
@@ -234,8 +248,10 @@ fn capture_frozen(
     }
     processes.reverse();
     process_state::copy_pages(&mut processes, holders.iter().rev())?;
-    let semaphores = capture_semaphores(&job.pids)?;
-    Ok(Frozen { inventory, processes, dead: tree.dead()?, tables, semaphores, objects: job.objects })
+    let semaphores = capture_semaphores(&job.pids, &waits.semaphores)?;
+    let message_queues = capture_message_queues(&job.pids, &waits.queues)?;
+    let dead = tree.dead()?;
+    Ok(Frozen { inventory, processes, dead, tables, semaphores, message_queues, objects: job.objects })
 }
 
 /// The descriptors of all processes: of the root, and of the others, which come in reverse.
@@ -275,6 +291,7 @@ impl Frozen {
         self.dead.iter().try_for_each(|dead| writer.record(dead))?;
         self.tables.iter().try_for_each(|table| writer.record(table))?;
         self.semaphores.iter().try_for_each(|set| writer.record(set))?;
+        self.message_queues.iter().try_for_each(|queue| writer.record(queue))?;
         for file in &self.objects.open_files {
             writer.record(file)?;
         }

@@ -1,6 +1,7 @@
 //! Objects that descriptors and mappings of a job share, found by identity while its records are made.
 use crate::connections::Held;
 use crate::seccomp::Filters;
+use crate::unix_peers::UnixPeers;
 use ckpt_image::page::Space;
 use ckpt_image::record::{GhostId, GhostV1, OpenFileV1, ShmemId, ShmemV1};
 use std::collections::HashMap;
@@ -30,6 +31,8 @@ pub(crate) struct Objects {
     pub(crate) ghosts: Vec<GhostV1>,
     /// TCP connections.
     pub(crate) held: Held,
+    /// What becomes of AF_UNIX sockets with a peer outside.
+    pub(crate) unix_peers: UnixPeers,
     /// Contents of ghosts and shared memory.
     pub(crate) copied: Vec<CopiedPages>,
     /// Filters of system calls.
@@ -40,8 +43,8 @@ pub(crate) struct Objects {
 
 impl Objects {
     /// Of a job whose connections are `held`.
-    pub(crate) fn new(held: Held) -> Self {
-        Self { held, ..Self::default() }
+    pub(crate) fn new(held: Held, unix_peers: UnixPeers) -> Self {
+        Self { held, unix_peers, ..Self::default() }
     }
 
     /// The id of the shared memory object with this inode, and whether it is new: then the caller adds its record and its pages.

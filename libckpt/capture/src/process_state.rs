@@ -106,6 +106,11 @@ impl<'a> Stopped<'a> {
         self.stills[0].xstate()
     }
 
+    /// The system calls that its threads were stopped in: number and first argument.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.stills.iter().filter_map(Still::interrupted_call)
+    }
+
     /// Captures all but the descriptors. `files` may do so, as long as there is a journal in the process for what is changed for a moment.
     pub(crate) fn capture(
         self,

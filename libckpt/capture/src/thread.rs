@@ -65,6 +65,11 @@ impl Still {
         self.restart.as_ref().map(|restart| restart.nr)
     }
 
+    /// The system call that the thread was stopped in: number and first argument.
+    pub(crate) fn interrupted_call(&self) -> Option<(u64, u64)> {
+        Some((self.gpr.interrupted_syscall()?, self.gpr.syscall_args()[0]))
+    }
+
     /// The extended state.
     pub(crate) fn xstate(&self) -> &[u8] {
         &self.xstate

@@ -49,6 +49,7 @@ fn check(image: &Image) {
         "seccomp_filter": read_kind::<SeccompFilterV1>(image),
         "semaphores": read_kind::<SemaphoresV1>(image),
         "named_file": read_kind::<NamedFileV1>(image),
+        "message_queue": read_kind::<MessageQueueV1>(image),
     });
     for (kind, records) in expected().as_object().unwrap() {
         assert_eq!(found[kind], *records, "{kind}");
@@ -109,6 +110,7 @@ fn write() {
     write_kind::<SeccompFilterV1>(&mut w, &records["seccomp_filter"]);
     write_kind::<SemaphoresV1>(&mut w, &records["semaphores"]);
     write_kind::<NamedFileV1>(&mut w, &records["named_file"]);
+    write_kind::<MessageQueueV1>(&mut w, &records["message_queue"]);
     w.live(MM, 0, 80).unwrap();
     w.live(SHM, 1, 1).unwrap();
     w.live(GHOST, 0, 2).unwrap();

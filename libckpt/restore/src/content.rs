@@ -1,5 +1,6 @@
 //! Memory objects and unlinked files: made and filled by us, once each, and opened by the process under construction through our descriptors.
 use crate::error::{RestoreError, RestoreResult};
+use crate::files::Queues;
 use crate::segment::Segments;
 use ckpt_image::Image;
 use ckpt_image::page::{PAGE_SIZE, Space};
@@ -28,6 +29,8 @@ pub(crate) struct Contents {
     late_seals: Vec<(ShmemId, u32)>,
     /// System V segments.
     pub(crate) segments: Segments,
+    /// POSIX message queues.
+    pub(crate) queues: Queues,
 }
 
 impl Contents {

@@ -20,6 +20,7 @@ mod inherited;
 mod leader;
 mod machine;
 mod mapped_file;
+mod message_queue;
 mod mm;
 mod named_file;
 mod pages;

@@ -5,6 +5,7 @@ use crate::connections::OutsideConnections;
 use crate::content::Contents;
 use crate::error::{RestoreError, RestoreResult};
 use crate::leader::{self, Leader};
+use crate::message_queue::MessageQueues;
 use crate::named_file::{self, ChangedFiles};
 use crate::records::Records;
 use crate::semaphores::Semaphores;
@@ -72,6 +73,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     dead_task::bury(&mut family, &records.dead)?;
 
     let semaphores = restore_semaphores(&records, image, &mut family)?;
+    let queues = restore_message_queues(&records, image, &mut family)?;
     let connections = restore_files(request, &records, &mut contents, &mut family, masters)?;
     contents.finish_seals()?;
     contents.segments.finish()?;
@@ -108,7 +110,9 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     }
     leaders.into_iter().for_each(Leader::keep);
     contents.segments.keep();
+    contents.queues.keep();
     semaphores.keep();
+    queues.keep();
     Ok(Restored { root_pid: records.tasks[0].pid, tracking: (!tracking.is_empty()).then_some(tracking) })
 }
 
@@ -129,6 +133,20 @@ fn restore_semaphores(
         semaphores.restore(builder, &set, &pids)?;
     }
     Ok(semaphores)
+}
+
+fn restore_message_queues(
+    records: &Records,
+    image: &Image,
+    family: &mut Family<'_>,
+) -> RestoreResult<MessageQueues> {
+    let pids: Vec<i32> = records.tasks.iter().map(|task| task.pid).collect();
+    let mut queues = MessageQueues::default();
+    let builder = &mut birth::member(family, pids[0])?.builder;
+    for queue in image.records()? {
+        queues.restore(builder, &queue, &pids)?;
+    }
+    Ok(queues)
 }
 
 fn restore_files(

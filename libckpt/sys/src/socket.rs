@@ -56,25 +56,6 @@ pub fn int_option(fd: BorrowedFd<'_>, level: i32, name: i32) -> SysResult<Option
     Ok(bytes.and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes))
 }
 
-/// Whether a classic or eBPF filter is attached to a socket (SO_GET_FILTER).
-#[must_use]
-pub fn has_filter(fd: BorrowedFd<'_>) -> bool {
-    const SO_GET_FILTER: i32 = 26;
-    let mut blocks: libc::socklen_t = 0;
-    // SAFETY: with a length of 0 the kernel only tells the number of blocks.
-    let outcome = unsafe {
-        libc::getsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_GET_FILTER,
-            std::ptr::null_mut(),
-            &raw mut blocks,
-        )
-    };
-    // EACCES: an eBPF program, which has no classic form.
-    if outcome == 0 { blocks != 0 } else { Errno::last() == Errno::EACCES }
-}
-
 /// Sets an option.
 pub fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> SysResult<()> {
     // SAFETY: `value` is valid for its length.

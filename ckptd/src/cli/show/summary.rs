@@ -111,6 +111,7 @@ fn describe(fd: i32, kind: &FileKindV1) -> File {
         FileKindV1::Pidfd { pid, .. } => format!("pidfd of process {pid}"),
         FileKindV1::Stdio { was, .. } => format!("{was} (becomes the restoring command's)"),
         FileKindV1::Terminal(end) => describe_terminal(end),
+        FileKindV1::Mqueue(queue) => format!("message queue /{}", text(&queue.name)),
     };
     File { fd, what, socket: matches!(kind, FileKindV1::Socket(_)) }
 }
@@ -129,7 +130,13 @@ fn describe_socket(socket: &SocketV1) -> String {
     let family = match (socket.domain, socket.kind) {
         (libc::AF_UNIX, _) => "UNIX",
         (libc::AF_INET | libc::AF_INET6, libc::SOCK_STREAM) => "TCP",
-        (libc::AF_INET | libc::AF_INET6, libc::SOCK_DGRAM) => "UDP",
+        (libc::AF_INET | libc::AF_INET6, libc::SOCK_RAW) => "raw",
+        (libc::AF_INET | libc::AF_INET6, libc::SOCK_DGRAM) => match socket.protocol {
+            libc::IPPROTO_ICMP | libc::IPPROTO_ICMPV6 => "ICMP",
+            _ => "UDP",
+        },
+        (libc::AF_NETLINK, _) => "netlink",
+        (libc::AF_PACKET, _) => "packet",
         _ => "other",
     };
     let state = match &socket.state {
@@ -142,6 +149,8 @@ fn describe_socket(socket: &SocketV1) -> String {
         SocketStateV1::PeerClosed { .. } => "peer has closed".into(),
         SocketStateV1::ConnectedTo { address: peer } => format!("connected to {}", address(peer)),
         SocketStateV1::Tcp(tcp) => connection(tcp),
+        SocketStateV1::Packet(packet) if packet.interface.is_empty() => "at all interfaces".into(),
+        SocketStateV1::Packet(packet) => format!("at interface {}", text(&packet.interface)),
         SocketStateV1::InBacklog { .. } => "waiting to be accepted".into(),
     };
     let local = if socket.local.is_empty() { String::new() } else { format!(" {}", address(&socket.local)) };

@@ -16,7 +16,7 @@ const SAVED: [(&[u8], Describe); 6] = [
 ];
 
 /// Kinds that cannot, by a part of the link: what it is, and what to do about it.
-const REFUSED: [(&str, &str, &str); 8] = [
+const REFUSED: [(&str, &str, &str); 7] = [
     (
         "io_uring",
         "io_uring instances cannot be saved yet",
@@ -28,7 +28,6 @@ const REFUSED: [(&str, &str, &str); 8] = [
     ("fanotify", "fanotify groups cannot be saved yet", CLOSE_FIRST),
     ("kvm", "virtual machines of KVM cannot be saved", "Save the guest with its own hypervisor"),
     ("seccomp", "seccomp listeners cannot be saved", CLOSE_FIRST),
-    ("mqueue", "message queues cannot be saved yet", CLOSE_FIRST),
 ];
 
 /// Who saves a description with this link.

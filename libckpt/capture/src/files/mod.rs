@@ -13,6 +13,7 @@ mod index;
 mod inotify;
 mod locks;
 mod memfd;
+mod mqueue;
 mod path;
 mod pidfd;
 mod pipe;
@@ -29,6 +30,7 @@ use crate::objects::Objects;
 use crate::process::Process;
 use ckpt_image::record::{DatagramV1, FdTableId, FdTableV1, FdV1, FileKindV1, OpenFileId, OpenFileV1};
 use ckpt_sys::descriptor::{self, RaisedLimit};
+use ckpt_sys::mqueue::is_queue;
 use ckpt_sys::pidfd::open as open_pidfd;
 use ckpt_sys::unix_diag::{self, UnixSocket};
 use fdinfo::FdInfo;
@@ -87,6 +89,7 @@ fn describer(file: &FoundFile) -> Describe {
         libc::S_IFSOCK => socket::describe,
         libc::S_IFCHR => device::describe,
         libc::S_IFREG if file.link.starts_with(b"/memfd:") && file.meta.nlink() == 0 => memfd::describe,
+        libc::S_IFREG if is_queue(file.dup()) => mqueue::describe,
         libc::S_IFREG | libc::S_IFDIR if file.link.starts_with(b"/") => path::describe,
         _ => anon::unknown,
     }

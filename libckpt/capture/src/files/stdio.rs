@@ -19,6 +19,11 @@ pub(super) fn describe(
     }
 }
 
+/// Whether a description is a standard descriptor, or shares its object with one.
+pub(super) fn is_standard(context: &Context<'_>, file: &FoundFile) -> bool {
+    number(context, file).or_else(|| related(context, file)).is_some()
+}
+
 /// The standard descriptor that a description is.
 pub(super) fn number(context: &Context<'_>, file: &FoundFile) -> Option<u32> {
     let holders = context.index.holders(file).iter();

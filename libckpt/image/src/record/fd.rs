@@ -1,4 +1,4 @@
-use super::{FileIdent, GhostId, OpenFileId, ShmemId, SocketV1, TerminalEndV1};
+use super::{FileIdent, GhostId, MqueueV1, OpenFileId, ShmemId, SocketV1, TerminalEndV1};
 use serde::{Deserialize, Serialize};
 use wincode::{SchemaRead, SchemaWrite};
 
@@ -92,6 +92,8 @@ pub enum FileKindV1 {
     },
     /// A terminal.
     Terminal(Box<TerminalEndV1>),
+    /// A POSIX message queue.
+    Mqueue(Box<MqueueV1>),
 }
 
 /// One end of a pipe. All the ends with one inode are one pipe.

@@ -1,8 +1,8 @@
-use super::{FileIdent, InternetV1, OpenFileId, TcpConnectionV1};
+use super::{FileIdent, InternetV1, OpenFileId, PacketSocketV1, TcpConnectionV1};
 use serde::{Deserialize, Serialize};
 use wincode::{SchemaRead, SchemaWrite};
 
-/// A socket: AF_UNIX of every type, TCP and UDP.
+/// A socket: AF_UNIX of every type, TCP, UDP, raw and ping sockets, netlink, AF_PACKET.
 #[derive(Debug, Clone, PartialEq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
 pub struct SocketV1 {
     /// AF_*.
@@ -19,7 +19,7 @@ pub struct SocketV1 {
     pub state: SocketStateV1,
     /// Owner of the socket's inode: user and group id.
     pub owner: (u32, u32),
-    /// setsockopt(2): level, name, value.
+    /// setsockopt(2): level, name, value. Of SO_ATTACH_FILTER: the `struct sock_filter`s.
     pub options: Vec<(i32, i32, Vec<u8>)>,
     /// SHUT_* that were done: bit 0 reading, bit 1 writing.
     pub shutdown: u32,
@@ -78,6 +78,8 @@ pub enum SocketStateV1 {
     },
     /// A TCP connection.
     Tcp(TcpConnectionV1),
+    /// A socket of AF_PACKET.
+    Packet(PacketSocketV1),
 }
 
 /// A message or a run of bytes in a socket's queue.

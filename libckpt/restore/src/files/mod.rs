@@ -10,6 +10,7 @@ mod fifo;
 mod inotify;
 mod locks;
 mod memfd;
+mod mqueue;
 mod path;
 mod pidfd;
 mod pipe;
@@ -20,6 +21,7 @@ mod stdio;
 mod terminal;
 mod timerfd;
 
+pub(crate) use mqueue::Queues;
 pub(crate) use socket::Connections;
 
 use crate::builder::Builder;
@@ -162,11 +164,13 @@ fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1], masters: Masters) -
             | FileKindV1::Fifo { .. }
             | FileKindV1::Socket(_)
             | FileKindV1::Terminal(_)
+            | FileKindV1::Mqueue(_)
             | FileKindV1::Inotify { .. } => continue,
         };
         maker.made.insert(file.id, made);
     }
     pipe::make_all(maker, files)?;
+    mqueue::make_all(maker, files)?;
     fifo::make_all(maker, files)?;
     terminal::make_all(maker, files, masters)?;
     socket::make_all(maker, files)?;

@@ -1,6 +1,6 @@
 //! TCP and UDP.
 //!
-use super::{check_filter, datagrams, multicast, options, tcp};
+use super::{datagrams, filter, multicast, options, tcp};
 use crate::error::CaptureResult;
 use crate::files::{Context, FoundFile};
 use ckpt_image::record::{FileKindV1, SocketStateV1, SocketV1};
@@ -19,7 +19,6 @@ pub(super) fn describe_stream(
     file: &FoundFile,
     mut record: SocketV1,
 ) -> CaptureResult<FileKindV1> {
-    check_filter(context, file)?;
     let fd = file.dup();
     let info = socket::option(fd, libc::IPPROTO_TCP, libc::TCP_INFO, 256)?.unwrap_or_default();
     let listens = socket::int_option(fd, libc::SOL_SOCKET, libc::SO_ACCEPTCONN)? == Some(1);
@@ -28,8 +27,10 @@ pub(super) fn describe_stream(
     // A socket that was never connected shows no end of file.
     let ended = socket::ready(fd) & libc::POLLRDHUP != 0;
     record.options = options::read_options(fd, &record)?;
+    filter::add(context, file, &mut record)?;
     record.state = if listens {
         record.local = socket::local_name(fd)?;
+        options::add_idle(fd, &mut record.options)?;
         let word =
             |range| info.get(range).and_then(|bytes: &[u8]| bytes.try_into().ok()).map(u32::from_ne_bytes);
         let of_listener = |range| word(range).filter(|_| state == tcp_state::LISTEN);
@@ -51,6 +52,7 @@ pub(super) fn describe_stream(
         SocketStateV1::Tcp(tcp::lost(state, peer.unwrap_or_default(), received))
     } else {
         record.local = bound_name(file)?;
+        options::add_idle(fd, &mut record.options)?;
         SocketStateV1::Unconnected
     };
     Ok(FileKindV1::Socket(Box::new(record)))
@@ -78,9 +80,9 @@ pub(super) fn describe_datagram(
     file: &FoundFile,
     mut record: SocketV1,
 ) -> CaptureResult<FileKindV1> {
-    check_filter(context, file)?;
     record.local = bound_name(file)?;
     record.options = options::read_options(file.dup(), &record)?;
+    filter::add(context, file, &mut record)?;
     record.internet.memberships = multicast::memberships(context, file, &record)?;
     record.internet.datagrams = datagrams::peek_queue(context, file, &record)?;
     if let Some(address) = socket::peer_name(file.dup())?.filter(|address| !address.is_empty()) {

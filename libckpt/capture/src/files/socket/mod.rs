@@ -1,13 +1,18 @@
 //! Sockets.
 mod connections;
 mod datagrams;
+mod filter;
 mod inet;
 pub(super) mod journal;
 mod multicast;
+mod netlink;
 mod options;
+mod packet_socket;
 pub(super) mod peek;
+mod raw;
 mod tcp;
 mod unix;
+mod unix_peer;
 
 pub(super) use connections::Connections;
 pub(super) use multicast::Groups;
@@ -46,9 +51,20 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
         (libc::AF_INET | libc::AF_INET6, libc::SOCK_DGRAM, libc::IPPROTO_UDP | libc::IPPROTO_UDPLITE) => {
             inet::describe_datagram(context, file, record)
         }
+        (libc::AF_INET | libc::AF_INET6, libc::SOCK_RAW, _)
+        | (libc::AF_INET | libc::AF_INET6, libc::SOCK_DGRAM, libc::IPPROTO_ICMP | libc::IPPROTO_ICMPV6) => {
+            raw::describe(context, file, record)
+        }
+        (libc::AF_NETLINK, ..) => netlink::describe(context, file, record),
+        (libc::AF_PACKET, ..) => packet_socket::describe(context, file, record),
+        (libc::AF_INET | libc::AF_INET6, _, libc::IPPROTO_SCTP) => Err(context.unsupported(
+            file,
+            "SCTP cannot be saved yet: the kernel does not tell the state of an association",
+            "Close it before saving, or use TCP",
+        )),
         _ => Err(context.unsupported(
             file,
-            format!("sockets of family {domain}, type {kind}, protocol {protocol} cannot be saved yet"),
+            format!("{} (type {kind}, protocol {protocol}) cannot be saved yet", family(domain)),
             "Close it before saving",
         )),
     }
@@ -60,14 +76,21 @@ pub(super) fn is_unix(file: &FoundFile) -> CaptureResult<bool> {
     Ok(is_socket && socket::int_option(file.dup(), libc::SOL_SOCKET, libc::SO_DOMAIN)? == Some(libc::AF_UNIX))
 }
 
-/// Refuses a socket whose filter would be lost.
-fn check_filter(context: &Context<'_>, file: &FoundFile) -> CaptureResult<()> {
-    if socket::has_filter(file.dup()) {
-        return Err(context.unsupported(
-            file,
-            "a filter is attached to it (SO_ATTACH_FILTER), which cannot be saved yet",
-            "Detach it or close the socket before saving",
-        ));
-    }
-    Ok(())
+/// What a family of sockets that cannot be saved is called.
+fn family(domain: i32) -> String {
+    let name = match domain {
+        libc::AF_VSOCK => "a connection to or from a virtual machine (AF_VSOCK)",
+        libc::AF_ALG => "a socket of the kernel's cryptography (AF_ALG)",
+        libc::AF_XDP => "an express data path socket (AF_XDP)",
+        libc::AF_CAN => "a CAN bus socket (AF_CAN)",
+        libc::AF_BLUETOOTH => "a Bluetooth socket",
+        libc::AF_TIPC => "a TIPC socket",
+        libc::AF_PPPOX => "a PPP socket (AF_PPPOX)",
+        libc::AF_KEY => "an IPsec key management socket (AF_KEY)",
+        libc::AF_RDS => "an RDS socket",
+        45 => "an SMC socket (AF_SMC)",
+        42 => "a socket of the Qualcomm IPC router",
+        _ => return format!("a socket of family {domain}"),
+    };
+    name.to_owned()
 }

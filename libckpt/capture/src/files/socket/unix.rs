@@ -1,7 +1,7 @@
 //! AF_UNIX sockets.
-use super::{check_filter, options};
+use super::{filter, options, unix_peer};
 use crate::error::CaptureResult;
-use crate::files::{Context, FoundFile, path, stdio};
+use crate::files::{Context, FoundFile, path};
 use ckpt_image::record::{FileKindV1, SocketFileV1, SocketStateV1, SocketV1};
 use ckpt_sys::unix_diag::UnixSocket;
 use ckpt_sys::{SysError, descriptor, proc, socket};
@@ -17,7 +17,6 @@ pub(super) fn describe(
     file: &FoundFile,
     mut record: SocketV1,
 ) -> CaptureResult<FileKindV1> {
-    check_filter(context, file)?;
     let Some(diag) = context.unix.get(&record.inode).cloned() else {
         return Err(context.unsupported(
             file,
@@ -28,23 +27,29 @@ pub(super) fn describe(
     let state = match diag.peer {
         _ if diag.listening => Some(SocketStateV1::Listening { backlog: diag.send_queue }),
         None => Some(SocketStateV1::Unconnected),
-        Some(0) => Some(state_without_peer(context, file, &record)?),
+        Some(0) => state_without_peer(context, file, &record)?,
         Some(peer) => state_with_peer(context, file, &record, peer)?,
     };
-    let Some(state) = state else {
-        let peer = format!("socket:[{}]", diag.peer.unwrap_or(0));
-        let reason = |context: &Context<'_>| {
-            let holder = stdio::other_holder(context, peer.as_bytes());
-            format!("it is connected to a socket outside the job{holder}")
-        };
-        return stdio::describe(context, file, reason, "Close the connection before saving");
+    let state = match state {
+        Some(state) => state,
+        None => {
+            let peer = format!("socket:[{}]", diag.peer.unwrap_or(0));
+            match unix_peer::describe(context, file, &record, peer.as_bytes())? {
+                Ok(state) => state,
+                Err(kind) => return Ok(kind),
+            }
+        }
     };
     record.state = state;
     record.local = socket::local_name(file.dup())?;
     record.bound_file = bound_file(context.index.holder(file), &record.local, &diag);
     record.options = options::read_options(file.dup(), &record)?;
+    filter::add(context, file, &mut record)?;
     record.shutdown = u32::from(diag.shutdown);
-    record.queue = context.queues.remove(&file.id).unwrap_or_default();
+    // What came over the old connection is no part of the new one.
+    let anew = record.kind != libc::SOCK_DGRAM && matches!(record.state, SocketStateV1::ConnectedTo { .. });
+    let queue = context.queues.remove(&file.id).unwrap_or_default();
+    record.queue = if anew { Vec::new() } else { queue };
     if record.kind == libc::SOCK_DGRAM && has_hidden_messages(context, &record)? {
         return Err(context.unsupported(
             file,
@@ -55,22 +60,18 @@ pub(super) fn describe(
     Ok(FileKindV1::Socket(Box::new(record)))
 }
 
-/// The state of a socket whose peer has no descriptor anywhere: not accepted yet, or closed.
+/// The state of a socket whose peer has no descriptor anywhere: not accepted yet, or closed. None: it waits at a listener outside the job.
 fn state_without_peer(
     context: &Context<'_>,
     file: &FoundFile,
     record: &SocketV1,
-) -> CaptureResult<SocketStateV1> {
+) -> CaptureResult<Option<SocketStateV1>> {
     let waits = |listener: &&UnixSocket| listener.waiting.contains(&record.inode);
     let Some(listener) = context.unix.values().find(waits) else {
-        return Ok(SocketStateV1::PeerClosed { reset: socket::ready(file.dup()) & libc::POLLERR != 0 });
+        return Ok(Some(SocketStateV1::PeerClosed { reset: socket::ready(file.dup()) & libc::POLLERR != 0 }));
     };
     if context.index.socket(listener.inode).is_none() {
-        return Err(context.unsupported(
-            file,
-            "it waits to be accepted by a process outside the job",
-            "Close the connection before saving",
-        ));
+        return Ok(None);
     }
     // What was sent already is in a socket that nobody has a descriptor of.
     if descriptor::unsent_bytes(file.dup())? > 0 {
@@ -80,7 +81,7 @@ fn state_without_peer(
             "Try again: this state does not last",
         ));
     }
-    Ok(SocketStateV1::InBacklog { listener_inode: listener.inode })
+    Ok(Some(SocketStateV1::InBacklog { listener_inode: listener.inode }))
 }
 
 /// The state of a socket with a living peer; None: the peer is outside the job and cannot be reached by name.

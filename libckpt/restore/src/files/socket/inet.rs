@@ -1,4 +1,4 @@
-//! TCP and UDP.
+//! TCP and UDP, raw and ping sockets.
 use super::{datagrams, multicast, options};
 use crate::connections::OutsideConnections;
 use crate::error::{RestoreError, RestoreResult};
@@ -28,6 +28,7 @@ fn make(record: &SocketV1) -> RestoreResult<OwnedFd> {
     }
     .map_err(|error| match error.call {
         "bind" | "listen" => refused(&record.local, "listens or is bound", &error),
+        "socket" if error.errno() == Some(Errno::EACCES) && record.kind == libc::SOCK_DGRAM => no_ping(),
         _ => RestoreError::from(error),
     })?;
     multicast::join(made.as_fd(), record)?;
@@ -54,6 +55,13 @@ fn try_make(record: &SocketV1) -> SysResult<OwnedFd> {
         socket::listen(fd, *backlog)?;
     }
     Ok(made)
+}
+
+fn no_ping() -> RestoreError {
+    RestoreError::Machine {
+        reason: "it does not let ckpt's group make the program's ICMP socket".into(),
+        remedy: "Allow it (sysctl net.ipv4.ping_group_range='0 2147483647') and restore again".into(),
+    }
 }
 
 /// Ends what is left, without any process, of connections from the address that a TCP socket needs; whether there was any.

@@ -2,10 +2,13 @@
 mod buffer;
 mod connections;
 mod datagrams;
+mod filter;
 mod inet;
 mod multicast;
+mod netlink;
 mod options;
 mod packet;
+mod packet_socket;
 mod tcp;
 mod unix;
 mod unix_name;
@@ -27,12 +30,20 @@ pub(super) fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1]) -> Resto
             _ => None,
         })
         .collect();
-    let (local, inet): (Vec<_>, Vec<_>) =
-        sockets.into_iter().partition(|(_, socket)| socket.domain == libc::AF_UNIX);
+    let of = |families: &[i32]| -> Vec<(OpenFileId, &SocketV1)> {
+        sockets.iter().filter(|(_, socket)| families.contains(&socket.domain)).copied().collect()
+    };
+    let inet = of(&[libc::AF_INET, libc::AF_INET6]);
     inet::make_all(maker, &inet)?;
     connections::make_all(maker, &inet)?;
+    let local = of(&[libc::AF_UNIX]);
     unix::make_all(maker, &local)?;
+    netlink::make_all(maker, &of(&[libc::AF_NETLINK]))?;
+    packet_socket::make_all(maker, &of(&[libc::AF_PACKET]))?;
     for (id, socket) in inet.into_iter().chain(local) {
+        filter::attach(maker.made(id)?, socket)?;
+    }
+    for (id, socket) in sockets {
         own(maker.made(id)?, socket.owner);
     }
     Ok(())

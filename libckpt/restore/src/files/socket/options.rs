@@ -1,4 +1,5 @@
 //! Socket options.
+use super::filter;
 use ckpt_image::record::SocketV1;
 use ckpt_sys::SysResult;
 use ckpt_sys::socket::{option, set_option};
@@ -41,6 +42,7 @@ pub(super) fn of_lost(fd: BorrowedFd<'_>, socket: &SocketV1) -> SysResult<()> {
 }
 
 fn restore(fd: BorrowedFd<'_>, socket: &SocketV1, wanted: impl Fn((i32, i32)) -> bool) -> SysResult<()> {
+    let wanted = |which: (i32, i32)| wanted(which) && !filter::is_about(which);
     for &(level, name, ref value) in socket.options.iter().filter(|(level, name, _)| wanted((*level, *name)))
     {
         set(fd, level, name, value)?;

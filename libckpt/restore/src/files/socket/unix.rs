@@ -6,7 +6,7 @@ use crate::error::{RestoreError, RestoreResult};
 use crate::files::Maker;
 use crate::files::common::show;
 use ckpt_image::record::{OpenFileId, SocketStateV1, SocketV1};
-use ckpt_sys::{pidfd, socket};
+use ckpt_sys::{SysError, pidfd, socket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 type Sockets<'a> = [(OpenFileId, &'a SocketV1)];
@@ -57,7 +57,11 @@ pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &Sockets<'_>) -> Rest
                 Some((peer, other)) => unix_name::reachable(maker.made(*peer)?, other)?,
                 None => address.clone(),
             };
-            connect_by_name(maker.made(*id)?, &name)?;
+            if record.kind == libc::SOCK_DGRAM {
+                connect_by_name(maker.made(*id)?, &name)?;
+            } else {
+                reconnect(maker, *id, &name)?;
+            }
         }
     }
     for (id, record) in sockets {
@@ -211,13 +215,27 @@ fn accept_own(maker: &Maker<'_, '_>, site: usize, listener: OpenFileId) -> Resto
     }
 }
 
+/// Connects a socket anew to a listener outside the job, which sees the process by its credentials.
+fn reconnect(maker: &mut Maker<'_, '_>, id: OpenFileId, address: &[u8]) -> RestoreResult<()> {
+    let site = maker.holder(id);
+    let client =
+        maker.made(id)?.try_clone_to_owned().map_err(|error| SysError::new("dup", "a socket", error))?;
+    let len = u64::try_from(address.len()).unwrap_or(0);
+    let outcome = maker.in_process(site, client.as_fd(), |builder, number| {
+        let at = builder.place(address)?;
+        Ok(builder.remote.syscall(libc::SYS_connect, &[number, at.get(), len])?)
+    })?;
+    outcome.map(drop).map_err(|errno| unreachable(address, &errno))
+}
+
 fn connect_by_name(fd: BorrowedFd<'_>, address: &[u8]) -> RestoreResult<()> {
-    socket::connect(fd, address).map_err(|error| RestoreError::File {
+    socket::connect(fd, address).map_err(|error| unreachable(address, &error.source))
+}
+
+fn unreachable(address: &[u8], cause: &dyn std::fmt::Display) -> RestoreError {
+    RestoreError::File {
         path: show(address.get(2..).unwrap_or_default()).trim_matches('\0').to_owned(),
-        reason: format!(
-            "a socket of the program is connected to it, which is not possible now: {}",
-            error.source
-        ),
+        reason: format!("a socket of the program is connected to it, which is not possible now: {cause}"),
         remedy: "Start the service that listens there and restore again".into(),
-    })
+    }
 }

@@ -1,0 +1,67 @@
+//! AF_PACKET sockets: bound last, when options and filter are there.
+use super::{filter, options};
+use crate::error::{RestoreError, RestoreResult};
+use crate::files::Maker;
+use crate::files::common::show;
+use ckpt_image::record::{OpenFileId, PacketSocketV1, SocketStateV1, SocketV1};
+use ckpt_sys::socket;
+use std::os::fd::{AsFd, OwnedFd};
+
+const SOL_PACKET: i32 = 263;
+const PACKET_ADD_MEMBERSHIP: i32 = 1;
+const PACKET_FANOUT: i32 = 18;
+/// Bytes of an address in `struct packet_mreq`.
+const ADDRESS: usize = 8;
+
+/// Makes all AF_PACKET sockets.
+pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &[(OpenFileId, &SocketV1)]) -> RestoreResult<()> {
+    for (id, record) in sockets {
+        if let SocketStateV1::Packet(packet) = &record.state {
+            maker.made.insert(*id, make(record, packet)?);
+        }
+    }
+    Ok(())
+}
+
+fn make(record: &SocketV1, packet: &PacketSocketV1) -> RestoreResult<OwnedFd> {
+    // Without a protocol it hears nothing until it is bound.
+    let made = socket::new(record.domain, record.kind, 0)?;
+    let fd = made.as_fd();
+    options::all(fd, record)?;
+    filter::attach(fd, record)?;
+    for membership in &packet.memberships {
+        // struct packet_mreq: interface, kind, length of the address, address.
+        let mut request = index(&membership.interface)?.to_ne_bytes().to_vec();
+        request.extend(membership.kind.to_ne_bytes());
+        request.extend(u16::try_from(membership.address.len()).unwrap_or(0).to_ne_bytes());
+        request.extend_from_slice(&membership.address);
+        request.resize(request.len().max(8 + ADDRESS), 0);
+        for _ in 0..membership.count {
+            socket::set_option(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &request)?;
+        }
+    }
+    if packet.protocol != 0 || !packet.interface.is_empty() {
+        // struct sockaddr_ll: family, protocol, interface; the rest is for sending.
+        let mut name = u16::try_from(libc::AF_PACKET).unwrap_or(0).to_ne_bytes().to_vec();
+        name.extend(packet.protocol.to_ne_bytes());
+        name.extend(index(&packet.interface)?.to_ne_bytes());
+        name.resize(20, 0);
+        socket::bind(fd, &name)?;
+    }
+    if packet.fanout != 0 {
+        socket::set_option(fd, SOL_PACKET, PACKET_FANOUT, &packet.fanout.to_ne_bytes())?;
+    }
+    Ok(made)
+}
+
+/// The number of an interface; 0 for no name, which is all of them.
+fn index(interface: &[u8]) -> RestoreResult<u32> {
+    if interface.is_empty() {
+        return Ok(0);
+    }
+    nix::net::if_::if_nametoindex(interface).map_err(|_| RestoreError::File {
+        path: format!("interface {}", show(interface)),
+        reason: "a socket of the program listens there (AF_PACKET), and there is no such interface".into(),
+        remedy: "Give this machine an interface of that name (ip link) and restore again".into(),
+    })
+}
