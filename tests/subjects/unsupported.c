@@ -1,6 +1,7 @@
 // Opens an object that no checkpoint can hold yet, when it is told to: `unsupported DIRECTORY KIND`. Its number goes to `fd`.
 #include "subject.h"
 #include <arpa/inet.h>
+#include <linux/bpf.h>
 #include <linux/io_uring.h>
 #include <linux/netlink.h>
 #include <linux/perf_event.h>
@@ -19,8 +20,24 @@ static int open_kind(const char *kind)
 		return (int)MUST(socket(AF_VSOCK, SOCK_STREAM, 0));
 	if (!strcmp(kind, "userfaultfd"))
 		return (int)MUST(syscall(SYS_userfaultfd, O_CLOEXEC));
-	if (!strcmp(kind, "fanotify"))
-		return (int)MUST(fanotify_init(FAN_CLASS_NOTIF, O_RDONLY));
+	if (!strcmp(kind, "fanotify")) { // that others wait for
+		int group = (int)MUST(fanotify_init(FAN_CLASS_CONTENT, O_RDONLY));
+		close((int)MUST(open(in_dir("asked"), O_CREAT | O_RDWR, 0644)));
+		MUST(fanotify_mark(group, FAN_MARK_ADD, FAN_OPEN_PERM, AT_FDCWD, in_dir("asked")));
+		return group;
+	}
+	if (!strcmp(kind, "bpf")) { // a map of maps' kin
+		union bpf_attr map = { .map_type = BPF_MAP_TYPE_LPM_TRIE, .key_size = 8, .value_size = 4, .max_entries = 4, .map_flags = BPF_F_NO_PREALLOC };
+		return (int)MUST(syscall(SYS_bpf, BPF_MAP_CREATE, &map, sizeof map));
+	}
+	if (!strcmp(kind, "perf")) {
+		struct perf_event_attr what = { .type = PERF_TYPE_SOFTWARE, .size = sizeof what, .config = PERF_COUNT_SW_TASK_CLOCK };
+		return (int)MUST(syscall(SYS_perf_event_open, &what, 0, -1, -1, 0));
+	}
+	if (!strcmp(kind, "landlock")) {
+		uint64_t handled = 1;
+		return (int)MUST(syscall(SYS_landlock_create_ruleset, &handled, sizeof handled, 0));
+	}
 	if (!strcmp(kind, "netlink")) { // with an answer that has not been read
 		struct {
 			struct nlmsghdr head;

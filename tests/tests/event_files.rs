@@ -6,4 +6,5 @@ ckpt_tests::survives! {
     fn signalfds => "signalfd";
     fn pidfds => "pidfd";
     fn inotify_watches_and_events => "inotify";
+    fn fanotify_marks => "fanotify";
 }

@@ -257,7 +257,18 @@ fn fill(path: &std::path::Path) {
 #[test]
 fn the_target_holds_an_unsupported_object() {
     isolated(|sandbox| {
-        for kind in ["io_uring", "vsock", "userfaultfd", "fanotify", "netlink", "pidfd", "unaccepted"] {
+        for kind in [
+            "io_uring",
+            "vsock",
+            "userfaultfd",
+            "fanotify",
+            "netlink",
+            "pidfd",
+            "unaccepted",
+            "bpf",
+            "perf",
+            "landlock",
+        ] {
             let mut subject = Subject::start(sandbox, "unsupported", &[kind]);
             sandbox.attach(subject.pid(), kind);
             let last = sandbox.save(kind);

@@ -2,6 +2,7 @@
 mod attributes;
 mod bad_input;
 mod blocking;
+mod bpf;
 mod changed_files;
 mod churn;
 mod commands;

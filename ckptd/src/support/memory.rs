@@ -16,5 +16,5 @@ pub(super) const ROWS: &[Row] = &[
     row("protection keys: allocated ones and those of mappings", Saved, "where the processor has them").criu("lost: which are allocated"),
     row("PROT_NONE reservations of any size", Saved, "without cost").criu("saved"),
     row("vDSO", Saved, "restores where the kernel's vDSO is the same").criu("saved").dmtcp("saved").holds(&["BackingV1::Vdso", "BackingV1::Vvar", "BackingV1::Vsyscall"]),
-    row("device memory, huge pages of hugetlbfs, io_uring and perf rings", Refused, "").criu("hugetlbfs saved; refused: device memory (plugins), io_uring, perf").dmtcp("no"),
+    row("device memory, huge pages of hugetlbfs, perf rings", Refused, "").criu("hugetlbfs saved; refused: device memory (plugins), perf").dmtcp("no"),
 ];

@@ -247,6 +247,7 @@ fn capture_frozen(
         holders.push(process);
     }
     processes.reverse();
+    files::settle_rings(&mut job.objects, &tables, processes.iter().flat_map(ProcessState::mappings))?;
     process_state::copy_pages(&mut processes, holders.iter().rev())?;
     let semaphores = capture_semaphores(&job.pids, &waits.semaphores)?;
     let message_queues = capture_message_queues(&job.pids, &waits.queues)?;

@@ -1,5 +1,6 @@
 //! Objects that descriptors and mappings of a job share, found by identity while its records are made.
 use crate::connections::Held;
+use crate::files::RingUsers;
 use crate::seccomp::Filters;
 use crate::unix_peers::UnixPeers;
 use ckpt_image::page::Space;
@@ -35,6 +36,8 @@ pub(crate) struct Objects {
     pub(crate) unix_peers: UnixPeers,
     /// Contents of ghosts and shared memory.
     pub(crate) copied: Vec<CopiedPages>,
+    /// Threads that use io_uring instances.
+    pub(crate) ring_users: RingUsers,
     /// Filters of system calls.
     pub(crate) filters: Filters,
     shmem_ids: HashMap<InodeKey, ShmemId>,

@@ -101,7 +101,8 @@ fn kind(backing: &BackingV1) -> Option<Kind> {
         | BackingV1::Vdso
         | BackingV1::Vvar
         | BackingV1::Vsyscall
-        | BackingV1::AioRing(_) => None,
+        | BackingV1::AioRing(_)
+        | BackingV1::IoUring { .. } => None,
     }
 }
 

@@ -2,9 +2,9 @@
 use crate::aio;
 use crate::error::CaptureResult;
 use crate::freeze::Freeze;
-use crate::mm;
 use crate::pages::{MemoryStats, gaps, within};
 use crate::shared_pages::Frames;
+use crate::{files, mm};
 use ckpt_dirty::{Kind, Tracker, Tracking};
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::{CheckpointWriter, Kind as CheckpointKind};
@@ -65,7 +65,7 @@ pub(crate) fn precopy<'f>(
 /// Whether the kernel may hold pages of the running process for asynchronous requests: it writes to them without a fault, so they cannot be protected before the
 /// process stands still.
 fn pins_memory(pid: i32) -> CaptureResult<bool> {
-    Ok(maps::maps(pid)?.iter().any(aio::is_ring))
+    Ok(maps::maps(pid)?.iter().any(|mapping| aio::is_ring(mapping) || files::is_ring(mapping)))
 }
 
 /// Stops the process for a moment, to have it make the userfaultfd.

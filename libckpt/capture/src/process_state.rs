@@ -8,10 +8,12 @@ use crate::process::Process;
 use crate::sharing::{self, Shared};
 use crate::thread::{Still, View, capture_thread};
 use crate::tree::Member;
-use crate::{capture, fs, leftovers, mm, pages, shared_pages, sighand, task, vma};
+use crate::{capture, files, fs, leftovers, mm, pages, shared_pages, sighand, task, vma};
 use ckpt_dirty::Tracking;
 use ckpt_image::CheckpointWriter;
-use ckpt_image::record::{FdTableId, FsId, FsV1, MmV1, SighandId, SighandV1, TaskV1, ThreadV1};
+use ckpt_image::record::{
+    BackingV1, FdTableId, FsId, FsV1, MmV1, SighandId, SighandV1, TaskV1, ThreadV1, VmaV1,
+};
 use ckpt_sys::inject::{Gadgets, Hints, Injector};
 use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::pidfd;
@@ -145,12 +147,16 @@ impl<'a> Stopped<'a> {
         files(job, &process, &Journal::new(injector.scratch(), memory))?;
         let scratch = injector.finish_keeping_scratch()?;
 
+        let rings = owned.as_ref().is_none_or(|memory| has_rings(&memory.mm));
         let mut threads = Vec::with_capacity(tids.len());
         // The leader comes last and takes the scratch area away.
         for (&tid, still) in tids.iter().zip(stills).rev() {
             let mut injector = Injector::on_scratch(pid, tid, memory, scratch)?;
             if tid == pid {
                 injector.own_scratch();
+            }
+            if rings {
+                job.objects.ring_users.ask(&mut injector)?;
             }
             threads.push(capture_thread(&mut injector, still, &mut job.objects.filters)?);
             injector.finish()?;
@@ -169,6 +175,11 @@ fn capture_memory(
 ) -> CaptureResult<Memory> {
     let (mut mm, mappings) = mm::capture_mm(process, injector, job.tracking, &mut job.objects, before)?;
     capture::point("capture.mappings")?;
+    if has_rings(&mm) {
+        for buffer in files::quiesce(process.pid)? {
+            job.tracking.tracker(process.pid).doubt(buffer);
+        }
+    }
     let pages = Pages::Found(pages::find(process, &mut mm, job.tracking)?);
     Ok(Memory { mm, mappings, pages })
 }
@@ -194,7 +205,17 @@ pub(crate) fn copy_pages<'p>(
     capture::point("capture.pages")
 }
 
+fn has_rings(mm: &MmV1) -> bool {
+    mm.vmas.iter().any(|vma| matches!(vma.backing, BackingV1::IoUring { .. }))
+}
+
 impl ProcessState {
+    /// Its mappings, if no other process's record has them.
+    pub(crate) fn mappings(&self) -> impl Iterator<Item = (i32, &VmaV1)> {
+        let vmas = self.memory.iter().flat_map(|memory| &memory.mm.vmas);
+        vmas.map(|vma| (self.task.pid, vma))
+    }
+
     /// The process's record.
     pub(crate) fn task(&self) -> &TaskV1 {
         &self.task

@@ -1,9 +1,10 @@
 //! Mappings: what each is of, and with what settings.
-use crate::aio;
 use crate::content;
 use crate::error::{CaptureError, CaptureResult};
 use crate::objects::Objects;
+use crate::{aio, files};
 use ckpt_image::record::{AioRingV1, BackingV1, FileIdent, MappedFileV1, VmaV1, vma_flags};
+use ckpt_sys::io_uring::{OFFSET_COMPLETIONS, OFFSET_ENTRIES, OFFSET_RINGS};
 use ckpt_sys::proc::maps::{self, Mapping};
 use ckpt_sys::{SysError, SysResult};
 use std::ffi::OsStr;
@@ -114,6 +115,7 @@ pub(crate) fn capture_vma(
         MappingKind::Vvar => BackingV1::Vvar,
         MappingKind::Vsyscall => BackingV1::Vsyscall,
         MappingKind::AioRing => BackingV1::AioRing(AioRingV1::default()),
+        MappingKind::IoUring => BackingV1::IoUring { inode: mapping.inode, offset },
         MappingKind::Shmem { memfd_name } => {
             let shmem = content::shmem(objects, &content::open_link(pid, &link())?, memfd_name)?;
             if mapping.shared {
@@ -191,6 +193,7 @@ enum MappingKind {
     Vvar,
     Vsyscall,
     AioRing,
+    IoUring,
 }
 
 /// Tells kinds of mapped files apart.
@@ -225,6 +228,17 @@ impl Files {
                 "huge pages of hugetlbfs cannot be saved yet",
                 "Use transparent huge pages (madvise) in place of MAP_HUGETLB",
             );
+        }
+        if files::is_ring(mapping) {
+            return match mapping.offset {
+                OFFSET_RINGS | OFFSET_COMPLETIONS | OFFSET_ENTRIES if mapping.shared => {
+                    Ok(MappingKind::IoUring)
+                }
+                _ => refuse(
+                    "it is buffers that are provided to an io_uring instance, which the kernel does not show",
+                    "Let the program do without io_uring",
+                ),
+            };
         }
         if mapping.has_flag(b"pf") || mapping.has_flag(b"io") || mapping.has_flag(b"mm") {
             return refuse("it is a device's memory", "Close the device before saving");

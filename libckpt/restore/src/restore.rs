@@ -74,7 +74,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
 
     let semaphores = restore_semaphores(&records, image, &mut family)?;
     let queues = restore_message_queues(&records, image, &mut family)?;
-    let connections = restore_files(request, &records, &mut contents, &mut family, masters)?;
+    let (connections, rings) = restore_files(request, &records, &mut contents, &mut family, masters)?;
     contents.finish_seals()?;
     contents.segments.finish()?;
     let mut tracking = Tracking::default();
@@ -96,7 +96,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     // Children first: the first process that has an address space comes last, and takes the scratch area away.
     for task in records.tasks.iter().rev() {
         let (scratch, memory) = scratches[&task.pid];
-        restore_threads(&records, task, scratch, memory)?;
+        restore_threads(&records, task, scratch, memory, &rings)?;
     }
     connections.go_on()?;
     if let Some(handover) = &handover {
@@ -155,7 +155,7 @@ fn restore_files(
     contents: &mut Contents,
     family: &mut Family<'_>,
     masters: files::Masters,
-) -> RestoreResult<files::Connections> {
+) -> RestoreResult<(files::Connections, files::Rings)> {
     let mut holders = Vec::new();
     let mut builders: HashMap<i32, _> =
         family.iter_mut().map(|(pid, member)| (*pid, &mut member.builder)).collect();
@@ -204,6 +204,7 @@ fn restore_threads(
     task: &TaskV1,
     scratch: Scratch,
     memory: &ProcessMemory,
+    rings: &files::Rings,
 ) -> RestoreResult<()> {
     let (mm, own_mm) = records.mm(task)?;
     let threads = records.threads(task.pid);
@@ -212,6 +213,7 @@ fn restore_threads(
     for thread in threads.into_iter().rev() {
         let mut builder = Builder::new(Injector::on_scratch(task.pid, thread.tid, memory, scratch)?);
         builder.remote.dies_with_us();
+        rings.finish(&mut builder)?;
         if thread.tid == task.pid {
             sighand::restore_pending(&mut builder, &task.pending, true)?;
             timer::restore_itimers(&mut builder, &task.itimers)?;

@@ -75,6 +75,8 @@ pub(crate) fn map(
     let may_write = vma.max_prot & PROT_WRITE != 0;
     let (mut flags, fd, offset) = match &vma.backing {
         BackingV1::Vdso | BackingV1::Vvar | BackingV1::Vsyscall => return Ok(()),
+        // When its descriptor is there.
+        BackingV1::IoUring { .. } => return Ok(()),
         BackingV1::AioRing(ring) => return aio::restore_ring(builder, vma, ring),
         BackingV1::Anonymous => {
             let kind = if has(vma_flags::DROPPABLE) { MAP_DROPPABLE } else { libc::MAP_PRIVATE };
@@ -129,6 +131,9 @@ pub(crate) fn advise_late(builder: &mut Builder<'_>, vma: &VmaV1) -> RestoreResu
 /// Settings of a mapping that has its contents, when all others have their advice: the kernel keeps some by mapping, and until then neighbours are
 /// one mapping to it.
 pub(crate) fn finish(builder: &mut Builder<'_>, vma: &VmaV1) -> RestoreResult<()> {
+    if matches!(vma.backing, BackingV1::IoUring { .. }) {
+        return Ok(());
+    }
     let has = |flag: u64| vma.flags & flag != 0;
     let len = vma.end - vma.start;
     for (start, end) in &vma.guards {
@@ -170,6 +175,9 @@ pub(crate) fn seal(builder: &mut Builder<'_>, vma: &VmaV1) -> RestoreResult<()> 
 }
 
 fn advise(builder: &mut Builder<'_>, vma: &VmaV1, table: &[(u64, i32)]) -> RestoreResult<()> {
+    if matches!(vma.backing, BackingV1::IoUring { .. }) {
+        return Ok(());
+    }
     for (_, advice) in table.iter().filter(|(flag, _)| vma.flags & flag != 0) {
         let args = [vma.start, vma.end - vma.start, u64::from(advice.unsigned_abs())];
         let outcome = builder.remote.syscall(libc::SYS_madvise, &args)?;

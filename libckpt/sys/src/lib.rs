@@ -6,12 +6,15 @@
 //! Architecture invariant: nothing here knows what a checkpoint is.
 pub mod addr;
 pub mod arch;
+pub mod bpf;
 pub mod descriptor;
 pub mod error;
+pub mod fanotify;
 pub mod fault;
 pub mod inet_diag;
 pub mod inet_table;
 pub mod inject;
+pub mod io_uring;
 pub mod kcmp;
 pub mod memory;
 pub mod mqueue;

@@ -55,7 +55,8 @@ fn epoll_target(words: &mut Vec<String>) {
 
 /// /proc/PID/fdinfo/FD without numbers that the kernel chooses and times that run on.
 fn info(pid: i32, fd: i32) -> String {
-    const LEFT_OUT: [&str; 6] = ["mnt_id:", "ino:", "eventfd-id:", "it_value:", "ticks:", "scm_fds:"];
+    const LEFT_OUT: [&str; 7] =
+        ["mnt_id:", "ino:", "eventfd-id:", "it_value:", "ticks:", "scm_fds:", "map_id:"];
     let mut lines: Vec<String> = proc_text(pid, &format!("fdinfo/{fd}"))
         .lines()
         .filter(|line| !LEFT_OUT.iter().any(|name| line.starts_with(name)))

@@ -52,9 +52,10 @@ struct Objects(HashMap<String, usize>);
 
 impl Objects {
     fn name(&mut self, vma: &Vma) -> String {
-        let without_name =
-            ["/memfd:", "/dev/zero", "[anon_shmem"].iter().any(|prefix| vma.name.starts_with(prefix))
-                || vma.name.ends_with(" (deleted)");
+        let without_name = ["/memfd:", "/dev/zero", "[anon_shmem", "anon_inode:"]
+            .iter()
+            .any(|prefix| vma.name.starts_with(prefix))
+            || vma.name.ends_with(" (deleted)");
         if !without_name || vma.inode == "0" {
             return format!("{} {}", vma.inode, vma.name);
         }

@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt;
 
 /// A watch as fdinfo has it.
 #[derive(Debug, PartialEq, Eq)]
-struct Watch {
+pub(super) struct Watch {
     wd: i32,
     inode: u64,
     /// Major and minor number.
@@ -52,17 +52,28 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
     Ok(FileKindV1::Inotify { watches, unread })
 }
 
+impl Watch {
+    /// Reads a mark of an inode that fdinfo of a fanotify group has, which has no number.
+    pub(super) fn of_mark(line: &str) -> Option<Self> {
+        parse(&format!("wd:0 {line}"))
+    }
+}
+
+/// Major and minor number.
+fn device(number: u64) -> Option<(u32, u32)> {
+    Some((u32::try_from(number >> 20).ok()?, u32::try_from(number & 0xf_ffff).ok()?))
+}
+
 /// Reads what follows `inotify ` in fdinfo.
 fn parse(line: &str) -> Option<Watch> {
     let value = |name: &str| line.split_ascii_whitespace().find_map(|word| word.strip_prefix(name));
     let hex = |name: &str| u64::from_str_radix(value(name)?, 16).ok();
-    let device = hex("sdev:")?;
     let digits = value("f_handle:").unwrap_or_default();
     let bytes = (0..digits.len() / 2).map(|at| u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok());
     Some(Watch {
         wd: i32::try_from(hex("wd:")?).ok()?,
         inode: hex("ino:")?,
-        device: (u32::try_from(device >> 20).ok()?, u32::try_from(device & 0xf_ffff).ok()?),
+        device: device(hex("sdev:")?)?,
         mask: u32::try_from(hex("mask:")?).ok()?,
         handle_kind: hex("fhandle-type:").and_then(|kind| i32::try_from(kind).ok()).unwrap_or(0),
         handle: bytes.collect::<Option<Vec<u8>>>()?,
@@ -70,9 +81,10 @@ fn parse(line: &str) -> Option<Watch> {
 }
 
 /// Mount points, to open files of their file systems by handle.
-struct Mounts(Vec<Mount>);
+pub(super) struct Mounts(Vec<Mount>);
 
 struct Mount {
+    id: i32,
     device: (u32, u32),
     point: Vec<u8>,
     /// None inside: it could not be opened.
@@ -80,14 +92,25 @@ struct Mount {
 }
 
 impl Mounts {
-    fn read() -> CaptureResult<Self> {
+    pub(super) fn read() -> CaptureResult<Self> {
         let path = "/proc/self/mountinfo";
         let text = std::fs::read(path).map_err(|error| SysError::new("read", path, error))?;
         Ok(Self(text.split(|byte| *byte == b'\n').filter_map(parse_mount).collect()))
     }
 
+    /// Where the mount with this id is.
+    pub(super) fn point(&self, id: i32) -> Option<Vec<u8>> {
+        self.0.iter().find(|mount| mount.id == id).map(|mount| mount.point.clone())
+    }
+
+    /// Where a file system is mounted, by its number as fdinfo has it.
+    pub(super) fn point_of_device(&self, number: u64) -> Option<Vec<u8>> {
+        let device = device(number)?;
+        self.0.iter().find(|mount| mount.device == device).map(|mount| mount.point.clone())
+    }
+
     /// The path of what a watch watches.
-    fn path_of(&mut self, watch: &Watch) -> Option<Vec<u8>> {
+    pub(super) fn path_of(&mut self, watch: &Watch) -> Option<Vec<u8>> {
         for mount in self.0.iter_mut().filter(|mount| mount.device == watch.device) {
             let open = mount.open.get_or_insert_with(|| File::open(OsStr::from_bytes(&mount.point)).ok());
             let Some(at) = open else { continue };
@@ -110,10 +133,11 @@ impl Mounts {
 /// Reads a line of mountinfo.
 fn parse_mount(line: &[u8]) -> Option<Mount> {
     let mut words = line.split(|byte| *byte == b' ');
-    let device = std::str::from_utf8(words.nth(2)?).ok()?;
+    let id = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
+    let device = std::str::from_utf8(words.nth(1)?).ok()?;
     let (major, minor) = device.split_once(':')?;
     let point = unescape(words.nth(1)?);
-    Some(Mount { device: (major.parse().ok()?, minor.parse().ok()?), point, open: None })
+    Some(Mount { id, device: (major.parse().ok()?, minor.parse().ok()?), point, open: None })
 }
 
 #[cfg(test)]

@@ -4,13 +4,16 @@
 //! read, moved or set. The exceptions are SO_PEEK_OFF of a socket with a queue of several messages and TCP_REPAIR of a connection, which are put back at
 //! once, or by whoever finds the journal of a capture that was killed.
 mod anon;
+mod bpfmap;
 mod device;
 mod epoll;
 mod eventfd;
+mod fanotify;
 mod fdinfo;
 mod fifo;
 mod index;
 mod inotify;
+mod iouring;
 mod locks;
 mod memfd;
 mod mqueue;
@@ -35,8 +38,9 @@ use ckpt_sys::pidfd::open as open_pidfd;
 use ckpt_sys::unix_diag::{self, UnixSocket};
 use fdinfo::FdInfo;
 use index::{FileIndex, FoundFile};
+pub(crate) use iouring::{Users as RingUsers, is_ring, quiesce, settle as settle_rings};
 pub(crate) use socket::journal::Journal;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
@@ -59,6 +63,8 @@ struct Context<'a> {
     connections: socket::Connections,
     /// Whose controlling terminals there are; read when one is asked for.
     sessions: terminal::Sessions,
+    /// BPF maps that were seen, by id.
+    bpf_maps: HashSet<u32>,
 }
 
 impl Context<'_> {
@@ -151,6 +157,7 @@ fn describe_all(index: &mut FileIndex, objects: &mut Objects, journal: &Journal<
         groups: socket::Groups::default(),
         connections,
         sessions: terminal::Sessions::default(),
+        bpf_maps: HashSet::new(),
     };
     for file in index.files() {
         described.push(describe(&mut context, file)?);
@@ -185,6 +192,7 @@ pub(crate) fn check(pids: &[i32]) -> Vec<CaptureError> {
         groups: socket::Groups::default(),
         connections,
         sessions: terminal::Sessions::default(),
+        bpf_maps: HashSet::new(),
     };
     let files: Vec<Rc<FoundFile>> = index.files().to_vec();
     errors.extend(files.iter().filter_map(|file| describe(&mut context, file).err()));

@@ -1,4 +1,4 @@
-use super::{FileIdent, GhostId, MqueueV1, OpenFileId, ShmemId, SocketV1, TerminalEndV1};
+use super::{FileIdent, GhostId, IoUringV1, MqueueV1, OpenFileId, ShmemId, SocketV1, TerminalEndV1};
 use serde::{Deserialize, Serialize};
 use wincode::{SchemaRead, SchemaWrite};
 
@@ -94,6 +94,19 @@ pub enum FileKindV1 {
     Terminal(Box<TerminalEndV1>),
     /// A POSIX message queue.
     Mqueue(Box<MqueueV1>),
+    /// An io_uring(7) instance.
+    IoUring(Box<IoUringV1>),
+    /// A fanotify(7) group with nothing to read.
+    Fanotify {
+        /// FAN_* that it was made with.
+        flags: u32,
+        /// O_* of the descriptors in its events.
+        event_flags: u32,
+        /// Marks.
+        marks: Vec<FanotifyMarkV1>,
+    },
+    /// A BPF map that is a hash or an array.
+    BpfMap(Box<BpfMapV1>),
 }
 
 /// One end of a pipe. All the ends with one inode are one pipe.
@@ -131,4 +144,40 @@ pub struct InotifyWatchV1 {
     pub mask: u32,
     /// Path of what it watches.
     pub path: Vec<u8>,
+}
+
+/// One mark of a fanotify group.
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub struct FanotifyMarkV1 {
+    /// FAN_MARK_*: MOUNT or FILESYSTEM, EVICTABLE, IGNORE, IGNORED_SURV_MODIFY.
+    pub flags: u32,
+    /// FAN_* events that are told.
+    pub mask: u64,
+    /// FAN_* events that are not.
+    pub ignored: u64,
+    /// Path of what is marked; of a mount or file system, of a mount point.
+    pub path: Vec<u8>,
+}
+
+/// A BPF map.
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub struct BpfMapV1 {
+    /// Its id: equal for all descriptions of one map.
+    pub id: u32,
+    /// `BPF_MAP_TYPE_*`: 1 hash, 2 array.
+    pub kind: u32,
+    /// Bytes of a key.
+    pub key_size: u32,
+    /// Bytes of a value.
+    pub value_size: u32,
+    /// Entries at most.
+    pub max_entries: u32,
+    /// `BPF_F_*` that it was made with.
+    pub flags: u32,
+    /// Name, filled up with zeros.
+    pub name: [u8; 16],
+    /// BPF_MAP_FREEZE.
+    pub frozen: bool,
+    /// Keys and values, one after the other; of several descriptions of one map the first has them.
+    pub entries: Vec<u8>,
 }

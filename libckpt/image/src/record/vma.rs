@@ -64,6 +64,13 @@ pub enum BackingV1 {
     Vsyscall,
     /// The ring of an io_setup(2) context without requests in flight.
     AioRing(AioRingV1),
+    /// A part of the rings of an io_uring(7) instance.
+    IoUring {
+        /// The instance's inode, as [`super::IoUringV1`] has it.
+        inode: u64,
+        /// IORING_OFF_*: which part.
+        offset: u64,
+    },
 }
 
 /// The file behind a mapping.

@@ -6,7 +6,7 @@ use ckpt_sys::pidfd;
 use ckpt_sys::socket::{self, Attached, MESSAGE_FILES_MAX};
 use nix::errno::Errno;
 use std::collections::HashSet;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Bytes of the control buffer: a header and the descriptors of one message.
 const CONTROL: usize = 16 + 4 * MESSAGE_FILES_MAX + 4;
@@ -79,11 +79,30 @@ impl Channel {
 
     /// Sends one descriptor; its number there.
     pub(super) fn send_one(&self, builder: &mut Builder<'_>, fd: BorrowedFd<'_>) -> RestoreResult<u64> {
-        let numbers = self.send(builder, &[fd])?;
+        let numbers = match self.send(builder, &[fd]) {
+            // io_uring instances are not for sockets.
+            Err(RestoreError::Sys(error)) if error.errno() == Some(Errno::EINVAL) => {
+                return self.let_fetch(builder, fd);
+            }
+            outcome => outcome?,
+        };
         numbers
             .first()
             .copied()
             .ok_or_else(|| RestoreError::Inconsistent { what: "a lost descriptor".into() })
+    }
+
+    /// Has the process take a descriptor from us (pidfd_getfd(2)); its number there, the lowest free one.
+    fn let_fetch(&self, builder: &mut Builder<'_>, fd: BorrowedFd<'_>) -> RestoreResult<u64> {
+        let own = pidfd::open(std::process::id().cast_signed())?;
+        let first = self.send_one(builder, own.as_fd())?;
+        let object = "a descriptor of ckpt's";
+        let args = [first, u64::from(fd.as_raw_fd().unsigned_abs()), 0];
+        let fetched = builder.call("pidfd_getfd", &object, libc::SYS_pidfd_getfd, &args)?;
+        let cloexec = u64::from(libc::O_CLOEXEC.unsigned_abs());
+        builder.call("dup3", &object, libc::SYS_dup3, &[fetched, first, cloexec])?;
+        builder.call("close", &object, libc::SYS_close, &[fetched])?;
+        Ok(first)
     }
 
     /// Closes both ends.

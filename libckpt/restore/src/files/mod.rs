@@ -1,13 +1,16 @@
 //! Descriptors: every open file description is made once, in this process, handed to the process under construction over a socket, and put
 //! at its numbers there. Only what the kernel ties to the calling process is done by remote calls: the credentials
 //! of AF_UNIX sockets, epoll entries (which remember a number), locks, owners.
+mod bpfmap;
 mod channel;
 mod common;
 mod device;
 mod epoll;
 mod eventfd;
+mod fanotify;
 mod fifo;
 mod inotify;
+mod iouring;
 mod locks;
 mod memfd;
 mod mqueue;
@@ -21,6 +24,7 @@ mod stdio;
 mod terminal;
 mod timerfd;
 
+pub(crate) use iouring::Rings;
 pub(crate) use mqueue::Queues;
 pub(crate) use socket::Connections;
 
@@ -58,6 +62,7 @@ struct Maker<'a, 'm> {
     /// What becomes of TCP connections to the outside.
     outside: OutsideConnections,
     connections: Connections,
+    rings: Rings,
 }
 
 impl Maker<'_, '_> {
@@ -103,7 +108,8 @@ fn close_all(builder: &mut Builder<'_>) -> RestoreResult<()> {
     builder.call("close_range", &"inherited descriptors", libc::SYS_close_range, &args).map(drop)
 }
 
-/// Gives processes under construction, which have none, the descriptors of their tables. The job's TCP connections go on when the result is told so.
+/// Gives processes under construction, which have none, the descriptors of their tables. The job's TCP connections go on when the result is told so, and its
+/// io_uring instances are given to the threads that use them.
 pub(crate) fn restore_files<'a>(
     holders: Vec<(&'a mut Builder<'_>, &'a FdTableV1)>,
     contents: &'a mut Contents,
@@ -111,7 +117,7 @@ pub(crate) fn restore_files<'a>(
     stdio: [RawFd; 3],
     outside: OutsideConnections,
     masters: Masters,
-) -> RestoreResult<Connections> {
+) -> RestoreResult<(Connections, Rings)> {
     let _limit = RaisedLimit::new();
     let files: Vec<OpenFileV1> = image.records()?;
     let used = epoll::numbers(&files);
@@ -129,6 +135,7 @@ pub(crate) fn restore_files<'a>(
         made: HashMap::new(),
         outside,
         connections: Connections::default(),
+        rings: Rings::default(),
     };
     make_all(&mut maker, &files, masters)?;
     for file in &files {
@@ -136,15 +143,15 @@ pub(crate) fn restore_files<'a>(
     }
     epoll::watch_moved(&mut maker, &files)?;
     for site in &mut maker.sites {
-        place::place(site, &maker.made)?;
+        place::place(site, &maker.made, &maker.rings)?;
     }
     epoll::watch(&mut maker, &files)?;
     for file in &files {
         locks::restore_locks(&mut maker, file)?;
     }
-    let Maker { sites, connections, .. } = maker;
+    let Maker { sites, connections, rings, .. } = maker;
     sites.into_iter().try_for_each(|Site { builder, channel, .. }| channel.close(builder))?;
-    Ok(connections)
+    Ok((connections, rings))
 }
 
 fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1], masters: Masters) -> RestoreResult<()> {
@@ -165,6 +172,9 @@ fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1], masters: Masters) -
             | FileKindV1::Socket(_)
             | FileKindV1::Terminal(_)
             | FileKindV1::Mqueue(_)
+            | FileKindV1::IoUring(_)
+            | FileKindV1::BpfMap(_)
+            | FileKindV1::Fanotify { .. }
             | FileKindV1::Inotify { .. } => continue,
         };
         maker.made.insert(file.id, made);
@@ -174,12 +184,18 @@ fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1], masters: Masters) -
     fifo::make_all(maker, files)?;
     terminal::make_all(maker, files, masters)?;
     socket::make_all(maker, files)?;
+    iouring::make_all(maker, files)?;
+    bpfmap::make_all(maker, files)?;
     // Last: what is opened and bound before does not become an event.
     for file in files {
-        if let FileKindV1::Inotify { watches, unread } = &file.kind {
-            let made = inotify::make(watches, *unread)?;
-            maker.made.insert(file.id, made);
-        }
+        let made = match &file.kind {
+            FileKindV1::Inotify { watches, unread } => inotify::make(watches, *unread)?,
+            FileKindV1::Fanotify { flags, event_flags, marks } => {
+                fanotify::make(*flags, *event_flags, marks)?
+            }
+            _ => continue,
+        };
+        maker.made.insert(file.id, made);
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! The table: every description at its numbers.
-use super::{Made, Site};
+use super::{Made, Rings, Site};
 use crate::builder::Builder;
 use crate::error::{RestoreError, RestoreResult};
 use ckpt_image::record::{FdTableV1, FdV1};
@@ -36,7 +36,7 @@ pub(super) fn raise_limit(builder: &mut Builder<'_>, table: &FdTableV1) -> Resto
 
 /// Puts all descriptors in place, by rising number. What is received gets the lowest free number: narrow gaps are filled with what
 /// is closed again in the end, wide ones jumped over.
-pub(super) fn place(site: &mut Site<'_, '_>, made: &Made) -> RestoreResult<()> {
+pub(super) fn place(site: &mut Site<'_, '_>, made: &Made, rings: &Rings) -> RestoreResult<()> {
     let filler = descriptor::open(b"/dev/null", libc::O_RDWR, 0)
         .map_err(|errno| SysError::new("open", "/dev/null", errno))?;
     let Site { builder, table, channel: way } = site;
@@ -55,7 +55,14 @@ pub(super) fn place(site: &mut Site<'_, '_>, made: &Made) -> RestoreResult<()> {
             for number in gap {
                 batch.push(builder, way, number, filler.as_fd())?;
             }
-            batch.push(builder, way, wanted, file)?;
+            if rings.contain(fd.file) {
+                // It does not go through a socket with others.
+                batch.flush(builder, way)?;
+                let landed = way.send_one(builder, file)?;
+                expect(&[wanted], &[landed])?;
+            } else {
+                batch.push(builder, way, wanted, file)?;
+            }
             free = wanted + 1;
         } else {
             batch.flush(builder, way)?;
@@ -74,6 +81,13 @@ pub(super) fn place(site: &mut Site<'_, '_>, made: &Made) -> RestoreResult<()> {
         builder.call("fcntl(F_SETFD)", &format!("fd {}", fd.fd), libc::SYS_fcntl, &args)?;
     }
     Ok(())
+}
+
+fn expect(wanted: &[u64], landed: &[u64]) -> RestoreResult<()> {
+    if wanted == landed {
+        return Ok(());
+    }
+    Err(RestoreError::Inconsistent { what: format!("descriptors {wanted:?} landed at {landed:?}") })
 }
 
 fn close_gap(builder: &mut Builder<'_>, first: u64, last: u64, channel: u64) -> RestoreResult<()> {
@@ -112,11 +126,7 @@ impl<'f> Batch<'f> {
             return Ok(());
         }
         let numbers = way.send(builder, &self.fds)?;
-        if numbers != self.expected {
-            return Err(RestoreError::Inconsistent {
-                what: format!("descriptors {:?} landed at {numbers:?}", self.expected),
-            });
-        }
+        expect(&self.expected, &numbers)?;
         self.expected.clear();
         self.fds.clear();
         Ok(())

@@ -1,19 +1,32 @@
 //! The threads of a process.
+use super::stat::Stat;
 use crate::error::{SysError, SysResult};
 
-/// The ids of the threads of `pid`, the leader's first.
+/// The ids of the threads of `pid`, the leader's first; without those that the kernel runs there for itself (io_uring's workers): they have no state, and what
+/// disturbs them disturbs the program's requests.
 pub fn list(pid: i32) -> SysResult<Vec<i32>> {
     let path = format!("/proc/{pid}/task");
     let failed = |error| SysError::new("readdir", path.clone(), error);
     let mut tids = Vec::new();
     for entry in std::fs::read_dir(&path).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
-        if let Some(tid) = name.to_str().and_then(|name| name.parse().ok()) {
+        if let Some(tid) = name.to_str().and_then(|name| name.parse().ok())
+            && !is_worker(pid, tid)
+        {
             tids.push(tid);
         }
     }
     tids.sort_unstable_by_key(|tid| (*tid != pid, *tid));
     Ok(tids)
+}
+
+/// Whether a thread is a worker of io_uring's. Only a thread that is called like one is looked at closely.
+fn is_worker(pid: i32, tid: i32) -> bool {
+    const PF_IO_WORKER: u64 = 0x10;
+    const PF_USER_WORKER: u64 = 0x4000;
+    let name = std::fs::read(format!("/proc/{pid}/task/{tid}/comm"));
+    name.is_ok_and(|name| name.starts_with(b"iou-"))
+        && Stat::of(pid, tid).is_ok_and(|stat| stat.flags & (PF_IO_WORKER | PF_USER_WORKER) != 0)
 }
 
 /// The children of `pid`, of all its threads.
