@@ -8,6 +8,8 @@ mod daemon;
 mod endpoint;
 mod every;
 mod failure;
+mod home;
+mod inside;
 mod job_name;
 mod logging;
 mod pids;

@@ -3,7 +3,7 @@ mod capture;
 mod restore;
 
 use crate::failure::{Failure, Outcome};
-use crate::protocol::{self, Saved, frame};
+use crate::protocol::{self, PidNamespace, Saved, frame};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{dup2_stdin, setsid};
 use serde::{Deserialize, Serialize};
@@ -55,6 +55,8 @@ pub(crate) struct RestoreOrder {
     pub(crate) tcp: ckpt_restore::OutsideConnections,
     /// What becomes of it when files are not what they were.
     pub(crate) files: ckpt_restore::ChangedFiles,
+    /// Which pids it gets.
+    pub(crate) pids: PidNamespace,
 }
 
 /// Take away what a capture left in a process whose worker was killed.

@@ -101,15 +101,24 @@ impl Subject {
     /// When it did.
     #[track_caller]
     pub fn must_be_well(&self, which: &str) {
+        self.copy_must_be_well(self.pid(), which);
+    }
+
+    /// As [`Subject::must_be_well`], of a copy that has another pid here.
+    ///
+    /// # Panics
+    /// When it found something wrong.
+    #[track_caller]
+    pub fn copy_must_be_well(&self, pid: i32, which: &str) {
         self.go();
-        assert_eq!(self.wait_for_verdict(which), "ok", "verdict of the {which} subject");
+        assert_eq!(self.wait_for_verdict(pid, which), "ok", "verdict of the {which} subject");
     }
 
     #[track_caller]
-    fn wait_for_verdict(&self, which: &str) -> String {
+    fn wait_for_verdict(&self, pid: i32, which: &str) -> String {
         until("the subject's verdict", || {
             // Before the verdict is looked for: it may end between.
-            let gone = crate::process::gone(self.pid());
+            let gone = crate::process::gone(pid);
             let verdict = self.verdict();
             assert!(
                 verdict.is_some() || !gone,
@@ -152,7 +161,7 @@ impl Subject {
     #[track_caller]
     pub fn verdict_must_be(&self, wanted: &str) {
         self.go();
-        assert_eq!(self.wait_for_verdict("restored"), wanted, "verdict of the subject");
+        assert_eq!(self.wait_for_verdict(self.pid(), "restored"), wanted, "verdict of the subject");
     }
 
     /// Takes `go` and the verdict away, for a restored copy to be asked again.

@@ -255,11 +255,11 @@ impl From<RestoreTcp> for ckpt_restore::OutsideConnections {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PidChoice {
-    /// The same, if they are free
+    /// The same, in a new PID namespace if they are taken here or the job had its own
     Auto,
-    /// The same
+    /// The same, among those of the processes that are here
     Same,
-    /// New ones, in a namespace of their own (comes with a later release)
+    /// The same within a new PID namespace; seen from here, others
     New,
 }
 

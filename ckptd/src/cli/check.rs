@@ -4,6 +4,7 @@ mod kernel;
 use super::Context;
 use super::print;
 use crate::failure::{Failure, Outcome};
+use crate::inside::{self, Done};
 use crate::support;
 use serde::Serialize;
 
@@ -29,13 +30,27 @@ pub(crate) fn support(context: &Context) {
     }
 }
 
+/// What keeps the job with this root from being saved, as seen from within its namespaces.
+fn findings(pid: i32) -> Outcome<Vec<ckpt_capture::Finding>> {
+    let namespaces = ckpt_capture::Namespaces::of(pid)?;
+    if namespaces.is_empty() {
+        return Ok(ckpt_capture::check(pid, &namespaces));
+    }
+    let forked = || Ok((namespaces.fork_into(pid)?, ()));
+    let outcome = inside::carry_out(forked, |()| {
+        let findings = ckpt_capture::check(namespaces.inner_pid(), &namespaces);
+        Ok(Done { report: findings, tracking: Vec::new(), held: None })
+    })?;
+    Ok(outcome.report)
+}
+
 /// Reports what is possible here, or for one process. Exit status 1 when something that is needed is missing.
 pub(crate) fn check(context: &Context, pid: Option<i32>) -> Outcome<()> {
     let lines = match pid {
         None => kernel::report(),
         Some(pid) => {
             crate::target::inspect(pid)?;
-            ckpt_capture::check(pid)
+            findings(pid)?
                 .into_iter()
                 .map(|finding| Line {
                     ok: finding.ok,

@@ -4,11 +4,11 @@ use super::foreground::Foreground;
 use super::{Context, later, print};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome};
-use crate::pids;
-use crate::protocol::{Answer, Register, Request, Source};
-use ckpt_dirty::Tracking;
+use crate::home::Home;
+use crate::protocol::{Answer, PidNamespace, Register, Request, Source};
+use ckpt_image::record::NamespacesV1;
 use ckpt_image::{Image, Store};
-use ckpt_restore::{ChangedFiles, OutsideConnections, RestoreRequest};
+use ckpt_restore::{ChangedFiles, OutsideConnections, RestoreRequest, RootBirth};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Changed files that are named.
@@ -19,38 +19,49 @@ pub(crate) fn restore(context: &Context, options: &Restore) -> Outcome<u8> {
     if options.lazy {
         return Err(later("--lazy"));
     }
-    if options.pid == PidChoice::New {
-        return Err(later("--pid new"));
-    }
     let store = Store::open(&context.store)?;
     let id = super::resolve(&store, &options.target)?;
     let image = store.image(&id)?;
     Client::of_existing(&context.store)?.forget_tickets(&image.manifest().job);
-    pids::wait_until_free(&image).map_err(|failure| explain(failure, options.pid))?;
-    let tcp = options.tcp.into();
+    let pids = choose(context, &image, options.pid)?;
     let files = options.files.map(ChangedFiles::from).unwrap_or_default();
     tell_changes(&image, files)?;
-    if options.detach {
-        detached(context, &image, tcp, files)
-    } else {
-        foreground(context, &image, tcp, files)
+    let how = How { outside: options.tcp.into(), files, pids };
+    if options.detach { detached(context, &image, how) } else { foreground(context, &image, how) }
+}
+
+/// Which pids the job gets: with `auto`, those of a new PID namespace if one of its own is taken here.
+fn choose(context: &Context, image: &Image, choice: PidChoice) -> Outcome<PidNamespace> {
+    match choice {
+        PidChoice::Same => Ok(PidNamespace::Ours),
+        PidChoice::New => Ok(PidNamespace::New),
+        PidChoice::Auto => match Home::of(image, PidNamespace::AsItWas) {
+            Ok(_) => Ok(PidNamespace::AsItWas),
+            Err(taken) => {
+                // Where there can be none either, that failure comes next.
+                if !context.quiet {
+                    eprintln!("ckpt: restoring in a new PID namespace: {}", taken.message);
+                }
+                Ok(PidNamespace::New)
+            }
+        },
     }
 }
 
-/// `--pid auto` promises a way out that does not exist yet.
-fn explain(mut failure: Failure, choice: PidChoice) -> Failure {
-    if choice == PidChoice::Auto {
-        let way_out = "restoring under other pids, in a PID namespace, comes with a later release";
-        failure.remedy = Some(match failure.remedy {
-            Some(remedy) => format!("{remedy} ({way_out})"),
-            None => way_out.into(),
-        });
-    }
-    failure
+/// What the user chose.
+struct How {
+    outside: OutsideConnections,
+    files: ChangedFiles,
+    pids: PidNamespace,
 }
 
 /// Names the files that are not what they were, and that the program gets all the same.
 fn tell_changes(image: &Image, files: ChangedFiles) -> Outcome<()> {
+    // Paths of a job with mounts of its own mean something there only.
+    let namespaces = image.records::<NamespacesV1>()?.into_iter().next();
+    if namespaces.is_some_and(|namespaces| namespaces.mount.is_some()) {
+        return Ok(());
+    }
     let changed = ckpt_restore::changed_files(image, files)?;
     for file in changed.iter().take(TOLD_MAX) {
         let code = if file.code { " (code that the program runs)" } else { "" };
@@ -69,8 +80,9 @@ fn tell_changes(image: &Image, files: ChangedFiles) -> Outcome<()> {
     Ok(())
 }
 
-fn detached(context: &Context, image: &Image, tcp: OutsideConnections, files: ChangedFiles) -> Outcome<u8> {
-    let request = Request::Restore { id: image.manifest().id.to_string(), tcp, files };
+fn detached(context: &Context, image: &Image, how: How) -> Outcome<u8> {
+    let How { outside: tcp, files, pids } = how;
+    let request = Request::Restore { id: image.manifest().id.to_string(), tcp, files, pids };
     let Answer::Restored { job, pid } = Client::of_existing(&context.store)?.call(&request, &[])? else {
         return Err(Failure::new("the daemon gave an answer to another question"));
     };
@@ -82,25 +94,21 @@ fn detached(context: &Context, image: &Image, tcp: OutsideConnections, files: Ch
     Ok(0)
 }
 
-fn foreground(
-    context: &Context,
-    image: &Image,
-    outside: OutsideConnections,
-    changed_files: ChangedFiles,
-) -> Outcome<u8> {
+fn foreground(context: &Context, image: &Image, how: How) -> Outcome<u8> {
     let foreground = Foreground::prepare()?;
-    let restored = ckpt_restore::restore(&RestoreRequest {
+    let home = Home::of(image, how.pids)?;
+    let restored = home.restore(RestoreRequest {
         image,
         stdio: [0, 1, 2],
         track: true,
-        outside,
-        changed_files,
+        outside: how.outside,
+        changed_files: how.files,
+        root: RootBirth::default(),
     })?;
-    let tracking = restored.tracking.map(Tracking::into_fds).unwrap_or_default();
-    if let Err(failure) = register(context, image, restored.root_pid, tracking) {
+    if let Err(failure) = register(context, image, restored.pid, restored.tracking) {
         eprintln!("ckpt: {} runs unprotected: {}", image.manifest().job, failure.message);
     }
-    foreground.wait(restored.root_pid)
+    foreground.wait(restored.pid)
 }
 
 /// Hands the program over to the daemon, so that its next checkpoint is incremental.

@@ -2,7 +2,7 @@
 use super::Daemon;
 use super::job::Tracking;
 use crate::failure::{Failure, Outcome};
-use crate::protocol::{self, Answer, Register, Saved, Source, frame};
+use crate::protocol::{self, Answer, PidNamespace, Register, Saved, Source, frame};
 use crate::worker::{CaptureOrder, CaptureReport, CleanOrder, CleanReport, RestoreOrder, RestoreReport};
 use ckpt_image::CheckpointId;
 use ckpt_restore::{ChangedFiles, OutsideConnections};
@@ -66,8 +66,9 @@ impl Daemon {
         id: &CheckpointId,
         tcp: OutsideConnections,
         files: ChangedFiles,
+        pids: PidNamespace,
     ) -> Outcome<Answer> {
-        let order = RestoreOrder { store: self.store.clone(), id: id.to_string(), tcp, files };
+        let order = RestoreOrder { store: self.store.clone(), id: id.to_string(), tcp, files, pids };
         let (report, fds) = self.order::<RestoreReport>("__restore", &order, Tracking::new()).await?;
         let pid = report.pid;
         let register = Register {

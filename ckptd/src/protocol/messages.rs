@@ -30,7 +30,33 @@ pub(crate) enum Request {
         /// What becomes of it when files are not what they were.
         #[serde(default)]
         files: ckpt_restore::ChangedFiles,
+        /// Which pids it gets.
+        #[serde(default)]
+        pids: PidNamespace,
     },
+}
+
+/// Among which pids a job gets those that it had.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PidNamespace {
+    /// Those of a PID namespace of its own if it had one, else those that are here.
+    #[default]
+    AsItWas,
+    /// Those that are here.
+    Ours,
+    /// Those of a PID namespace of its own.
+    New,
+}
+
+impl From<PidNamespace> for ckpt_restore::PidNamespace {
+    fn from(choice: PidNamespace) -> Self {
+        match choice {
+            PidNamespace::AsItWas => Self::AsItWas,
+            PidNamespace::Ours => Self::Ours,
+            PidNamespace::New => Self::New,
+        }
+    }
 }
 
 /// Who asks for a registration: it decides how conflicts are settled.

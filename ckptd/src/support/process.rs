@@ -6,9 +6,9 @@ pub(super) const ROWS: &[Row] = &[
     row(
         "a process and all its descendants, as they were at one moment",
         Saved,
-        "the pids must be free at restore",
+        "under the pids that they had; where one is taken, within a new PID namespace (`restore --pid auto`, `same`, `new`)",
     )
-    .criu("saved")
+    .criu("saved; refused: pids that are taken")
     .dmtcp("if started under it")
     .holds(&["TaskV1", "InventoryV1"]),
     row(
@@ -44,7 +44,35 @@ pub(super) const ROWS: &[Row] = &[
     row("signal actions", Saved, "").criu("saved").dmtcp("saved").holds(&["SighandV1"]),
     row("interval timers, POSIX timers with their ids", Saved, "").criu("saved").dmtcp("POSIX timers"),
     row("membarrier registrations", Saved, "").criu("saved"),
-    row("namespaces other than those of `ckpt`", Refused, "run ckpt within them").criu("saved").dmtcp("no"),
+    row(
+        "namespaces that all processes of the job are in: PID, UTS, IPC with its settings, time, cgroup, user",
+        Saved,
+        "ckpt goes into them. A job that was the first process of its PID namespace is that again; others get a first process that waits for orphans. The clocks of a time namespace go on from where they were; the control groups that are seen begin at the restoring command's",
+    )
+    .criu("saved")
+    .dmtcp("no")
+    .holds(&["NamespacesV1"]),
+    row(
+        "a mount namespace",
+        Saved,
+        "mounts that are outside, too, must be there again; bind mounts of what is seen outside, tmpfs with up to 256 MiB of files (without extended attributes), proc, sysfs, mqueue, devpts, cgroup2 are made anew. Refused, by name: other mounts, a root directory that is a mount of its own (pivot_root)",
+    )
+    .criu("saved")
+    .dmtcp("no"),
+    row(
+        "a network namespace",
+        Saved,
+        "with the loopback interface, up or down. Refused, by name: other interfaces that are up, other addresses. Not looked at: packet filters, routes",
+    )
+    .criu("saved")
+    .dmtcp("no"),
+    row(
+        "processes of one job in different namespaces, or in nested ones",
+        Refused,
+        "attach the first process that is in the inner ones by itself",
+    )
+    .criu("mount and network: saved, else refused")
+    .dmtcp("no"),
     row(
         "keyrings, Landlock domains, cgroup membership",
         LeftOut,

@@ -3,7 +3,7 @@ use super::Answer::*;
 use super::{Row, row};
 
 pub(super) const ROWS: &[Row] = &[
-    row("any number of threads, with their ids", Saved, "the pids must be free at restore").criu("saved").dmtcp("those of pthread_create(3)").holds(&["ThreadV1"]),
+    row("any number of threads, with their ids", Saved, "as those of processes").criu("saved").dmtcp("those of pthread_create(3)").holds(&["ThreadV1"]),
     row("general registers, x87, SSE, AVX, AVX-512, AMX, protection keys' PKRU", Saved, "on a CPU that has the same; AVX-512 and AMX were tested under emulation (Linux 6.12), not on a CPU that has them").criu("saved, but for AMX tiles").dmtcp("saved").holds(&["RegistersV1::X86_64"]),
     row("FS and GS base, thread-local storage", Saved, "").criu("saved").dmtcp("saved"),
     row("signal mask, pending signals with their values, alternate stack", Saved, "").criu("saved").dmtcp("saved"),

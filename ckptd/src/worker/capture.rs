@@ -1,32 +1,77 @@
 //! One capture.
 use super::{CaptureOrder, CaptureReport, Report};
 use crate::failure::{Failure, Outcome};
+use crate::inside::{self, Done, OpenDirectory, Unreported};
 use crate::protocol::Saved;
-use ckpt_capture::{After, CaptureRequest};
+use ckpt_capture::{After, CaptureRequest, Namespaces};
 use ckpt_dirty::Tracking;
 use ckpt_image::{CheckpointId, Kind, Store};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 pub(super) fn capture(order: CaptureOrder, fds: Vec<OwnedFd>) -> Outcome<Report<CaptureReport>> {
     if order.tracked.len() != fds.len() {
         return Err(Failure::new("the order lacks descriptors that it announces"));
     }
-    let store = Store::open(&order.store)?;
-    let tracking: Vec<_> = order.tracked.into_iter().zip(fds).collect();
+    let tracking: Vec<_> = order.tracked.iter().copied().zip(fds).collect();
+    let namespaces = Namespaces::of(order.pid)?;
+    if namespaces.is_empty() {
+        let Done { report, tracking, .. } =
+            capture_here(&order, order.pid, &order.store, tracking, &namespaces)?;
+        let (tracked, fds) = tracking.into_iter().unzip();
+        return Ok((CaptureReport { saved: report, tracked }, fds));
+    }
+    let store = OpenDirectory::open(&order.store)?;
+    let tracking = inside::inner_tracking(tracking);
+    let forked = || Ok((namespaces.fork_into(order.pid)?, ()));
+    let outcome = inside::carry_out(forked, |()| {
+        capture_here(&order, namespaces.inner_pid(), store.path(), tracking, &namespaces)
+            .map_err(|failure| store.renamed(failure))
+    });
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(Unreported::Failed(failure)) => return Err(failure),
+        // As if this process had been killed: what is left in the job is to be looked for.
+        Err(Unreported::Died(failure)) => {
+            tracing::error!("{failure}");
+            std::process::exit(1);
+        }
+    };
+    if outcome.held {
+        // Only from out here can the first process of a PID namespace be killed.
+        kill(Pid::from_raw(order.pid), Signal::SIGKILL)
+            .map_err(|errno| Failure::new(format!("cannot kill pid {}: {errno}", order.pid)))?;
+    }
+    let (tracked, fds) = outcome.tracking.into_iter().unzip();
+    Ok((CaptureReport { saved: outcome.report, tracked }, fds))
+}
+
+/// Takes the checkpoint from where this process is.
+fn capture_here(
+    order: &CaptureOrder,
+    root_pid: i32,
+    store: &Path,
+    tracking: Vec<(i32, OwnedFd)>,
+    namespaces: &Namespaces,
+) -> Outcome<Done<Saved>> {
+    let store = Store::open(store)?;
     let captured = ckpt_capture::capture(CaptureRequest {
-        root_pid: order.pid,
+        root_pid,
         store: &store,
         job: &order.job,
         full: order.full,
-        parent: parent(&store, order.last.as_deref()),
+        parent: parent(&store, &order.job, order.last.as_deref()),
         tracking: (!tracking.is_empty()).then(|| Tracking::from_fds(tracking)),
         after: if order.stop { After::Kill } else { After::Run },
         outside: order.tcp,
         unix_peers: order.unix_peer,
+        namespaces,
     })?;
     let saved = Saved {
         id: captured.id.to_string(),
-        job: order.job,
+        job: order.job.clone(),
         kind: match captured.kind {
             Kind::Full => "full".into(),
             Kind::Incremental => "incremental".into(),
@@ -40,15 +85,20 @@ pub(super) fn capture(order: CaptureOrder, fds: Vec<OwnedFd>) -> Outcome<Report<
         data_files: captured.stats.data_files,
         duration_us: captured.stats.duration_us,
     };
-    let (tracked, fds) = captured.tracking.map(Tracking::into_fds).unwrap_or_default().into_iter().unzip();
-    Ok((CaptureReport { saved, tracked }, fds))
+    let tracking = captured.tracking.map(Tracking::into_fds).unwrap_or_default();
+    Ok(Done { report: saved, tracking, held: captured.stopped })
 }
 
 /// The checkpoint since which writes were tracked, unless somebody removed it: then a full one has to be taken.
-fn parent(store: &Store, last: Option<&str>) -> Option<CheckpointId> {
+fn parent(store: &Store, job: &str, last: Option<&str>) -> Option<CheckpointId> {
     let id: CheckpointId = last?.parse().ok()?;
     match store.manifest(&id) {
-        Ok(_) => Some(id),
+        Ok(manifest) if manifest.job == job => Some(id),
+        Ok(manifest) => {
+            // A copy that was restored beside its original is a job of another name, with a chain of its own.
+            tracing::info!("taking a full checkpoint: {id} is of job {}", manifest.job);
+            None
+        }
         Err(error) => {
             tracing::info!("taking a full checkpoint: {error}");
             None

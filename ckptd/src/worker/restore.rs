@@ -1,7 +1,7 @@
 //! One detached restore.
 use super::{Report, RestoreOrder, RestoreReport};
 use crate::failure::{Failure, Outcome};
-use ckpt_dirty::Tracking;
+use crate::home::Home;
 use ckpt_image::{CheckpointId, Store};
 use ckpt_restore::RestoreRequest;
 use std::os::fd::OwnedFd;
@@ -10,15 +10,16 @@ pub(super) fn restore(order: RestoreOrder, _: Vec<OwnedFd>) -> Outcome<Report<Re
     let store = Store::open(&order.store)?;
     let id: CheckpointId = order.id.parse().map_err(Failure::usage)?;
     let image = store.image(&id)?;
-    crate::pids::wait_until_free(&image)?;
+    let home = Home::of(&image, order.pids)?;
     // The daemon gave this process /dev/null for input and output, and its log for errors, which is not for the program.
-    let restored = ckpt_restore::restore(&RestoreRequest {
+    let restored = home.restore(RestoreRequest {
         image: &image,
         stdio: [0, 1, 1],
         track: true,
         outside: order.tcp,
         changed_files: order.files,
+        root: Default::default(),
     })?;
-    let (tracked, fds) = restored.tracking.map(Tracking::into_fds).unwrap_or_default().into_iter().unzip();
-    Ok((RestoreReport { job: image.manifest().job.clone(), pid: restored.root_pid, tracked }, fds))
+    let (tracked, fds) = restored.tracking.into_iter().unzip();
+    Ok((RestoreReport { job: image.manifest().job.clone(), pid: restored.pid, tracked }, fds))
 }

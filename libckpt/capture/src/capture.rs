@@ -6,6 +6,7 @@ use crate::interrupted::Earlier;
 use crate::inventory::capture_inventory;
 use crate::message_queue::capture_message_queues;
 use crate::named_file::{self, NamedFiles};
+use crate::namespaces::Namespaces;
 use crate::objects::Objects;
 use crate::pages::MemoryStats;
 use crate::process::Process;
@@ -19,7 +20,9 @@ use crate::unix_peers::UnixPeers;
 use crate::{files, pages, precopy, preflight};
 use ckpt_dirty::Tracking;
 use ckpt_image::page::PAGE_SIZE;
-use ckpt_image::record::{DeadTaskV1, FdTableV1, InventoryV1, MessageQueueV1, SemaphoresV1, ThreadV1};
+use ckpt_image::record::{
+    DeadTaskV1, FdTableV1, InventoryV1, MessageQueueV1, NamespacesV1, SemaphoresV1, ThreadV1,
+};
 use ckpt_image::{CheckpointId, CheckpointWriter, Image, Kind, Stats, Store, fault};
 use ckpt_sys::SysError;
 use ckpt_sys::kcmp::Resource;
@@ -27,6 +30,9 @@ use ckpt_sys::proc::stat::Stat;
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::time::Instant;
+
+/// Pid of the first process of a PID namespace.
+const FIRST_PROCESS: i32 = 1;
 
 /// What becomes of the job after its checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +64,8 @@ pub struct CaptureRequest<'a> {
     pub outside: OutsideConnections,
     /// What becomes of its AF_UNIX connections to the outside.
     pub unix_peers: UnixPeers,
+    /// The namespaces that the job has for itself; this process is in them.
+    pub namespaces: &'a Namespaces,
 }
 
 /// A committed checkpoint.
@@ -73,6 +81,15 @@ pub struct Captured {
     pub stats: Stats,
     /// Dirty-page tracking since this checkpoint; None when the job was killed.
     pub tracking: Option<Tracking>,
+    /// The job is saved, but could not be killed from here: its root is the first process of the PID namespace that this process is in.
+    pub stopped: Option<StoppedJob>,
+}
+
+/// A job that stands still. Dropping this lets it run: keep it until the job's root is killed from outside of its PID namespace, which ends this
+/// process, too.
+#[derive(Debug)]
+pub struct StoppedJob {
+    _tree: Tree,
 }
 
 /// Saves a job. Must be called, and runs to its end, on one thread: that is its tracer.
@@ -92,6 +109,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let begin = Instant::now();
     let root = request.root_pid;
     preflight::check_process(root)?;
+    preflight::check_inside(root, request.namespaces)?;
     if let Some(error) = preflight::unsupported_in_job(root)?.into_iter().next() {
         return Err(error);
     }
@@ -117,6 +135,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
         &earlier,
         Objects::new(held, request.unix_peers),
     )?;
+    let namespaces = request.namespaces.capture()?;
     let connections = std::mem::take(&mut frozen.objects.held);
     point("capture.captured")?;
     tracking.retain(&frozen.pids());
@@ -133,6 +152,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
 
     let (kind, parent) = (writer.kind(), parent);
     frozen.store(&known_files, &mut writer, &mut memory_stats)?;
+    namespaces.iter().try_for_each(|record: &NamespacesV1| writer.record(record))?;
     let us = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let stats = Stats {
         pause_us: us(pause),
@@ -145,15 +165,20 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     };
     let id = writer.commit(stats)?;
     let stats = request.store.manifest(&id)?.stats;
-    let tracking = match held {
+    let (tracking, stopped) = match held {
+        // A signal from within its namespace does not kill its first process.
+        Some(tree) if root == FIRST_PROCESS => {
+            connections.leave(&id);
+            (None, Some(StoppedJob { _tree: tree }))
+        }
         Some(tree) => {
             tree.kill()?;
             connections.leave(&id);
-            None
+            (None, None)
         }
-        None => Some(tracking),
+        None => (Some(tracking), None),
     };
-    Ok(Captured { id, kind, parent, stats, tracking })
+    Ok(Captured { id, kind, parent, stats, tracking, stopped })
 }
 
 /// Saves what is dirty of all processes while they run. One that ends meanwhile is left out.

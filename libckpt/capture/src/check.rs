@@ -1,9 +1,10 @@
 //! Whether a process can be saved as it is, told without stopping it.
 use crate::error::CaptureError;
+use crate::namespaces::Namespaces;
 use crate::{preflight, tree};
 
 /// One line of the report.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Finding {
     /// Nothing stands in the way here.
     pub ok: bool,
@@ -13,14 +14,16 @@ pub struct Finding {
     pub remedy: Option<String>,
 }
 
-/// Looks at the job whose root is process `pid` and tells what would keep it from being saved. It runs on all the while.
+/// Looks at the job whose root is process `pid` and tells what would keep it from being saved. It runs on all the while. This process is in
+/// the `namespaces` that it has for itself.
 #[must_use]
-pub fn check(pid: i32) -> Vec<Finding> {
+pub fn check(pid: i32, namespaces: &Namespaces) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Err(error) = preflight::check_process(pid) {
         return vec![Finding { ok: false, what: error.to_string(), remedy: None }];
     }
     findings.push(Finding { ok: true, what: format!("pid {pid} may be seized"), remedy: None });
+    findings.extend(preflight::check_inside(pid, namespaces).err().map(finding));
     match preflight::unsupported_in_job(pid) {
         Ok(errors) => findings.extend(errors.into_iter().map(finding)),
         Err(error) => findings.push(finding(error)),

@@ -1,10 +1,12 @@
 //! What can be told of a process before it is stopped.
 use crate::capture::if_alive;
 use crate::error::{CaptureError, CaptureResult};
+use crate::namespaces::{self, Namespaces};
 use crate::{seccomp, tree};
+use ckpt_sys::namespace;
 use ckpt_sys::proc::{self, stat::Stat, status::Status, threads};
 
-const NAMESPACES: [&str; 6] = ["pid", "mnt", "net", "user", "ipc", "uts"];
+const CAP_SYS_PTRACE: u64 = 1 << 19;
 
 /// Refuses a pid that is not a process that we may save.
 pub(crate) fn check_process(pid: i32) -> CaptureResult<()> {
@@ -39,7 +41,7 @@ pub(crate) fn check_process(pid: i32) -> CaptureResult<()> {
     }
     let owner = u32::try_from(status.number("Uid")?).unwrap_or(u32::MAX);
     let own = nix::unistd::geteuid().as_raw();
-    if own != 0 && own != owner {
+    if own != 0 && own != owner && !may_trace_all()? {
         return Err(CaptureError::NotPermitted { pid, owner });
     }
     check_tracer(pid)
@@ -59,33 +61,43 @@ fn check_tracer(pid: i32) -> CaptureResult<()> {
     Ok(())
 }
 
+/// Whether the user ids of processes do not matter to this one.
+fn may_trace_all() -> CaptureResult<bool> {
+    let own = std::process::id().cast_signed();
+    Ok(Status::of(own, own)?.mask("CapEff")? & CAP_SYS_PTRACE != 0)
+}
+
+/// Refuses a job with namespaces of its own that this process is not in, and such as cannot be saved.
+pub(crate) fn check_inside(root: i32, namespaces: &Namespaces) -> CaptureResult<()> {
+    if !namespaces.is_empty() {
+        return namespaces.check();
+    }
+    let foreign = namespace::foreign(root)?;
+    if foreign.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = foreign.iter().map(|namespace| namespace.name()).collect();
+    Err(CaptureError::unsupported(
+        root,
+        format!("namespaces of its own ({})", names.join(", ")),
+        "ckpt is not in them",
+        "Run ckpt within the same namespaces (nsenter)",
+    ))
+}
+
 /// Everything about the processes of a job as such that this version cannot save.
 pub(crate) fn unsupported_in_job(root: i32) -> CaptureResult<Vec<CaptureError>> {
     let mut found = Vec::new();
     for pid in tree::members(root) {
         let looked = if pid == root { Ok(()) } else { check_process(pid) };
-        found.extend(if_alive(root, pid, looked.and_then(|()| unsupported(pid)))?.unwrap_or_default());
+        found.extend(if_alive(root, pid, looked.and_then(|()| unsupported(root, pid)))?.unwrap_or_default());
     }
     Ok(found)
 }
 
 /// Everything about the process as a whole that this version cannot save.
-fn unsupported(pid: i32) -> CaptureResult<Vec<CaptureError>> {
-    let mut found = Vec::new();
-    for name in NAMESPACES {
-        let link = format!("ns/{name}");
-        // Our own namespaces by our own link: pids of /proc are those of the namespace that it was mounted in.
-        let own = std::fs::read_link(format!("/proc/self/{link}")).ok();
-        let theirs = proc::read_link(pid, &link)?;
-        if own.as_ref() != Some(&theirs) {
-            found.push(CaptureError::unsupported(
-                pid,
-                format!("{name} namespace {}", theirs.display()),
-                "it is not the namespace that ckpt runs in",
-                "Run ckpt within the same namespaces (nsenter)",
-            ));
-        }
-    }
+fn unsupported(root: i32, pid: i32) -> CaptureResult<Vec<CaptureError>> {
+    let mut found = namespaces::check_same(root, pid)?;
     let tids = threads::list(pid)?;
     for &tid in &tids {
         let Ok(status) = Status::of(pid, tid) else { continue };

@@ -269,12 +269,15 @@ impl Files {
         let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
         let meta = match std::fs::metadata(&link) {
             Ok(meta) => meta,
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                return refuse(
-                    "the file behind it may not be looked at",
-                    "Run ckpt as root or with CAP_CHECKPOINT_RESTORE",
-                );
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => match by_path(mapping) {
+                Some(meta) => meta,
+                None => {
+                    return refuse(
+                        "the file behind it may not be looked at",
+                        "Run ckpt as root or with CAP_CHECKPOINT_RESTORE",
+                    );
+                }
+            },
             Err(error) => return Err(SysError::new("stat", link, error).into()),
         };
         if meta.dev() == self.shmem_device {
@@ -304,6 +307,14 @@ impl Files {
         let unlinked = meta.is_file() && !leads_to(&mapping.path, &meta);
         Ok(MappingKind::File { meta, unlinked })
     }
+}
+
+/// The file that is mapped, if it still has its name: for users who may not follow links of map_files.
+fn by_path(mapping: &Mapping) -> Option<Metadata> {
+    let path = Path::new(OsStr::from_bytes(&mapping.path));
+    let meta = std::fs::metadata(path).ok().filter(|_| path.is_absolute() && !mapping.deleted)?;
+    let device = libc::makedev(mapping.device.0, mapping.device.1);
+    ((meta.dev(), meta.ino()) == (device, mapping.inode)).then_some(meta)
 }
 
 /// Whether `path` names the file that `meta` is of. /proc gives paths from the reader's root directory.

@@ -50,6 +50,7 @@ fn check(image: &Image) {
         "semaphores": read_kind::<SemaphoresV1>(image),
         "named_file": read_kind::<NamedFileV1>(image),
         "message_queue": read_kind::<MessageQueueV1>(image),
+        "namespaces": read_kind::<NamespacesV1>(image),
     });
     for (kind, records) in expected().as_object().unwrap() {
         assert_eq!(found[kind], *records, "{kind}");
@@ -111,6 +112,7 @@ fn write() {
     write_kind::<SemaphoresV1>(&mut w, &records["semaphores"]);
     write_kind::<NamedFileV1>(&mut w, &records["named_file"]);
     write_kind::<MessageQueueV1>(&mut w, &records["message_queue"]);
+    write_kind::<NamespacesV1>(&mut w, &records["namespaces"]);
     w.live(MM, 0, 80).unwrap();
     w.live(SHM, 1, 1).unwrap();
     w.live(GHOST, 0, 2).unwrap();

@@ -6,6 +6,7 @@ use crate::error::{RestoreError, RestoreResult};
 use crate::family::Step;
 use crate::leader::{self, Leader, Patience};
 use crate::records::Records;
+use crate::restore::RootBirth;
 use crate::{files, mm};
 use ckpt_image::Image;
 use ckpt_image::record::MmId;
@@ -53,6 +54,8 @@ pub(crate) struct Births<'a, 'm> {
     pub(crate) slots: &'m [OnceCell<ProcessMemory>],
     /// Whose memory the processes made so far have, by pid; none: ours.
     pub(crate) memories: BTreeMap<i32, MmId>,
+    /// Who makes the root.
+    pub(crate) root: RootBirth,
 }
 
 impl<'m> Births<'_, 'm> {
@@ -65,7 +68,7 @@ impl<'m> Births<'_, 'm> {
             let real = |pid: i32| helpers.get(&pid).copied().unwrap_or(pid);
             match *step {
                 Step::Birth { pid, parent: 0 } => {
-                    let leader = Leader::spawn(pid)?;
+                    let leader = Leader::spawn(pid, self.root)?;
                     let memory = open_memory(pid, slot)?;
                     let builder = Builder::new(leader::take_hold(pid, memory, self.records.mms())?);
                     self.settle(pid, &mut family, Member { leader, builder })?;

@@ -1,6 +1,7 @@
 //! The process under construction: born with the job's pid, held by ptrace, empty of what it inherited.
 use crate::builder::Builder;
 use crate::error::{RestoreError, RestoreResult};
+use crate::restore::RootBirth;
 use ckpt_image::record::{MmV1, TaskV1};
 use ckpt_sys::inject::{Injector, SCRATCH_SIZE};
 use ckpt_sys::memory::ProcessMemory;
@@ -27,11 +28,11 @@ pub(crate) struct Leader {
 }
 
 impl Leader {
-    /// Makes the process with id `pid` as our child; waits for a dead process that still holds it.
-    pub(crate) fn spawn(pid: i32) -> RestoreResult<Self> {
+    /// Makes the process with id `pid`, our child if `birth` says nothing else; waits for a dead process that still holds it.
+    pub(crate) fn spawn(pid: i32, birth: RootBirth) -> RestoreResult<Self> {
         let mut patience = Patience::new();
-        loop {
-            match spawn::waiting_child(pid) {
+        while birth != RootBirth::Done {
+            match spawn::waiting_process(pid, birth == RootBirth::Sibling) {
                 Ok(_) => break,
                 Err(error) if error.errno() == Some(Errno::EEXIST) => patience.wait_for(pid)?,
                 Err(error) if error.errno() == Some(Errno::EPERM) => {

@@ -32,6 +32,20 @@ pub struct RestoreRequest<'a> {
     pub outside: OutsideConnections,
     /// What becomes of it when files are not what they were.
     pub changed_files: ChangedFiles,
+    /// Who makes the job's root.
+    pub root: RootBirth,
+}
+
+/// Who makes the root process of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RootBirth {
+    /// This process: it becomes a child of this one.
+    #[default]
+    Child,
+    /// This process, which was born in the job's PID namespace to a parent outside: it becomes a child of that one.
+    Sibling,
+    /// It is there already, and waits to be seized.
+    Done,
 }
 
 /// A job that runs again.
@@ -43,7 +57,7 @@ pub struct Restored {
     pub tracking: Option<Tracking>,
 }
 
-/// Brings a checkpoint back. The job's root task becomes a child of this process; all of its processes run when this returns.
+/// Brings a checkpoint back. The job's root task becomes a child of this process, or as the request says; all of its processes run when this returns.
 ///
 /// # Errors
 /// Whatever the image needs and this machine lacks; then nothing of the job runs.
@@ -68,6 +82,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
         masters: &masters,
         slots: &slots,
         memories: BTreeMap::new(),
+        root: request.root,
     };
     let mut family = births.carry_out(&steps)?;
     dead_task::bury(&mut family, &records.dead)?;

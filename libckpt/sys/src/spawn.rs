@@ -49,31 +49,66 @@ impl CloneArgs {
     }
 }
 
-/// Makes a child process with process id `pid` that does nothing but wait to be seized, and dies with the thread that made it.
+/// clone3(2) of this process with the CLONE_* `flags`, with process id `pid` if one is given. The child's pid; in the child None.
 ///
 /// # Errors
-/// EEXIST: the pid is taken. EPERM: neither root nor CAP_CHECKPOINT_RESTORE.
-pub fn waiting_child(pid: i32) -> SysResult<i32> {
-    let set_tid = [pid];
-    let mut args = CloneArgs {
-        exit_signal: u64::from(libc::SIGCHLD.unsigned_abs()),
-        set_tid: u64::try_from(set_tid.as_ptr().expose_provenance()).unwrap_or(0),
-        set_tid_size: 1,
-        ..CloneArgs::default()
-    };
+/// EEXIST: the pid is taken. EPERM: no privilege to choose one. EBUSY: this process has other threads, which might hold locks that the child would
+/// wait for.
+pub fn fork(flags: u64, pid: Option<i32>) -> SysResult<Option<i32>> {
+    let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    if threads != 1 {
+        return Err(SysError::new("clone3", "a child process", nix::errno::Errno::EBUSY));
+    }
+    // SAFETY: as was just seen.
+    unsafe { fork_alone(flags, pid) }
+}
+
+/// As [`fork`], where /proc does not tell how many threads this process has.
+///
+/// # Safety
+/// It has one.
+pub(crate) unsafe fn fork_alone(flags: u64, pid: Option<i32>) -> SysResult<Option<i32>> {
+    let object = || pid.map_or_else(|| "a child process".to_owned(), |pid| format!("pid {pid}"));
+    let set_tid = [pid.unwrap_or(0)];
+    let mut args = CloneArgs { flags, ..CloneArgs::default() };
+    if flags & u64::from(libc::CLONE_PARENT.unsigned_abs()) == 0 {
+        args.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
+    }
+    if pid.is_some() {
+        args.set_tid = u64::try_from(set_tid.as_ptr().expose_provenance()).unwrap_or(0);
+        args.set_tid_size = 1;
+    }
     let at = u64::try_from((&raw mut args).expose_provenance()).unwrap_or(0);
-    // SAFETY: `args` is laid out as the kernel's structure, with its size. The child has a copy of our memory and makes only
-    // system calls that need no lock of another thread.
+    // SAFETY: `args` is laid out as the kernel's structure, with its size. The child has a copy of our memory, and no thread that it
+    // lacks can hold a lock.
     match unsafe { syscall(libc::SYS_clone3, [at, CLONE_ARGS_SIZE, 0, 0, 0, 0]) } {
-        Ok(0) => loop {
-            // SAFETY: no pointers.
-            unsafe {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                libc::pause();
-            }
-        },
-        Ok(child) => Ok(i32::try_from(child).unwrap_or(pid)),
-        Err(errno) => Err(SysError::new("clone3(set_tid)", format!("pid {pid}"), errno)),
+        Ok(0) => Ok(None),
+        Ok(child) => Ok(Some(i32::try_from(child).unwrap_or(0))),
+        Err(errno) => Err(SysError::new("clone3", object(), errno)),
+    }
+}
+
+/// Makes a process with process id `pid` that does nothing but wait to be seized, and dies with its parent: a child of this one, or with
+/// `sibling` one of its parent's.
+///
+/// # Errors
+/// As [`fork`].
+pub fn waiting_process(pid: i32, sibling: bool) -> SysResult<i32> {
+    let flags = if sibling { u64::from(libc::CLONE_PARENT.unsigned_abs()) } else { 0 };
+    match fork(flags, Some(pid))? {
+        Some(child) => Ok(child),
+        None => wait_to_be_seized(),
+    }
+}
+
+/// Does nothing more, and dies with the thread that made this process.
+pub fn wait_to_be_seized() -> ! {
+    loop {
+        // SAFETY: no pointers.
+        unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            libc::pause();
+        }
     }
 }
 

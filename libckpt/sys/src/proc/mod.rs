@@ -1,5 +1,6 @@
 //! What /proc says of a process.
 pub mod maps;
+pub mod mounts;
 pub mod stat;
 pub mod status;
 pub mod threads;

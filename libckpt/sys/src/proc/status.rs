@@ -51,4 +51,10 @@ impl Status {
         let text = self.text(name).unwrap_or_default();
         u32::from_str_radix(text, 8).map_err(|_| malformed(name, self.tid))
     }
+
+    /// The thread's id in the innermost PID namespace that it is in.
+    #[must_use]
+    pub fn inner_pid(&self) -> i32 {
+        self.numbers("NSpid").last().and_then(|pid| i32::try_from(*pid).ok()).unwrap_or(self.tid)
+    }
 }

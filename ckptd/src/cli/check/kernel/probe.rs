@@ -50,10 +50,12 @@ pub(super) fn seize_a_child() -> Result<(), SysError> {
 /// Makes a child with a pid of our choice.
 pub(super) fn chosen_pid() -> Result<(), SysError> {
     let first = getpid().as_raw() / 2 + 1000;
-    let mut tried = spawn::waiting_child(first);
+    let mut tried = spawn::waiting_process(first, false);
     for pid in first + 1..first + 1000 {
         match tried {
-            Err(ref error) if error.errno() == Some(Errno::EEXIST) => tried = spawn::waiting_child(pid),
+            Err(ref error) if error.errno() == Some(Errno::EEXIST) => {
+                tried = spawn::waiting_process(pid, false)
+            }
             _ => break,
         }
     }

@@ -1,0 +1,127 @@
+use serde::{Deserialize, Serialize};
+use wincode::{SchemaRead, SchemaWrite};
+
+/// The namespaces that a job has for itself: those of its processes that are not those of whoever saved it. An image without this record is
+/// of a job that has none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub struct NamespacesV1 {
+    /// Process ids.
+    pub pid: Option<PidNamespaceV1>,
+    /// Host and domain name.
+    pub uts: Option<UtsNamespaceV1>,
+    /// System V IPC and POSIX message queues.
+    pub ipc: Option<IpcNamespaceV1>,
+    /// Network.
+    pub net: Option<NetNamespaceV1>,
+    /// Mounts.
+    pub mount: Option<MountNamespaceV1>,
+    /// User and group ids.
+    pub user: Option<UserNamespaceV1>,
+    /// Clocks; what they showed is in the inventory.
+    pub time: bool,
+    /// The root of the control groups that are seen.
+    pub cgroup: bool,
+}
+
+/// A PID namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub struct PidNamespaceV1 {
+    /// The root process of the job is its first process, pid 1; else that is none of the job.
+    pub init: bool,
+}
+
+/// A UTS namespace.
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub struct UtsNamespaceV1 {
+    /// Name of the host.
+    pub hostname: Vec<u8>,
+    /// NIS domain name.
+    pub domainname: Vec<u8>,
+}
+
+/// An IPC namespace. What it holds has records of its own.
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub struct IpcNamespaceV1 {
+    /// Its settings: paths below /proc/sys, and their values.
+    pub sysctls: Vec<(String, String)>,
+}
+
+/// A network namespace.
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub struct NetNamespaceV1 {
+    /// The loopback interface is up.
+    pub loopback_up: bool,
+    /// Its settings: paths below /proc/sys, and their values.
+    pub sysctls: Vec<(String, String)>,
+}
+
+/// A mount namespace.
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub struct MountNamespaceV1 {
+    /// The mounts, each after the one that it is mounted on.
+    pub mounts: Vec<MountV1>,
+}
+
+/// A mount.
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub struct MountV1 {
+    /// Where it is mounted.
+    pub point: Vec<u8>,
+    /// What of the file system is there.
+    pub root: Vec<u8>,
+    /// Type of the file system.
+    pub fs_type: String,
+    /// What the file system was made of, as mountinfo tells it.
+    pub source: Vec<u8>,
+    /// MS_* of the mount.
+    pub flags: u64,
+    /// Options of the file system, separated by commas.
+    pub options: String,
+    /// Events go to other mounts.
+    pub shared: bool,
+    /// Events come from a mount of another namespace.
+    pub slave: bool,
+    /// Where it comes from.
+    pub origin: MountOriginV1,
+}
+
+/// Where a mount comes from.
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub enum MountOriginV1 {
+    /// The mount namespace of whoever saved the job has it, too, at the same place.
+    Outside,
+    /// It shows a part of a file system that is mounted outside: this path there.
+    Bind(Vec<u8>),
+    /// A file system of the job's own, made anew with these files in it.
+    Own(Vec<TreeFileV1>),
+}
+
+/// A file of a file system that lives in memory.
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub struct TreeFileV1 {
+    /// Path below the root of the file system; empty for the root itself.
+    pub path: Vec<u8>,
+    /// Type and permission bits (st_mode).
+    pub mode: u32,
+    /// Owner: user and group id.
+    pub owner: (u32, u32),
+    /// Time of the last change of contents, ns since 1970.
+    pub mtime_ns: i64,
+    /// Device number of a device.
+    pub device: u64,
+    /// Contents of a regular file; target of a symbolic link.
+    pub contents: Vec<u8>,
+    /// It is another name of the file with this path.
+    pub link_to: Option<Vec<u8>>,
+}
+
+/// A user namespace.
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub struct UserNamespaceV1 {
+    /// Its user ids: first one within, first one outside, how many.
+    pub uid_map: Vec<(u32, u32, u32)>,
+    /// Its group ids.
+    pub gid_map: Vec<(u32, u32, u32)>,
+    /// setgroups(2) is allowed.
+    pub setgroups: bool,
+}

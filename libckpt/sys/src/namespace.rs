@@ -1,0 +1,261 @@
+//! namespaces(7): which a process is in, and processes of ours in others.
+use crate::error::{SysError, SysResult};
+use crate::proc;
+use crate::proc::status::Status;
+use crate::spawn::{fork, fork_alone};
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+/// A kind of namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Namespace {
+    /// User and group ids.
+    User,
+    /// Mounts.
+    Mount,
+    /// Process ids.
+    Pid,
+    /// Network.
+    Net,
+    /// System V IPC and POSIX message queues.
+    Ipc,
+    /// Host and domain name.
+    Uts,
+    /// Clocks.
+    Time,
+    /// The root of the control groups that are seen.
+    Cgroup,
+}
+
+impl Namespace {
+    /// All of them, users' first: it decides what may be done with the others.
+    pub const ALL: [Self; 8] =
+        [Self::User, Self::Mount, Self::Pid, Self::Net, Self::Ipc, Self::Uts, Self::Time, Self::Cgroup];
+
+    /// Its name in /proc/PID/ns.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Mount => "mnt",
+            Self::Pid => "pid",
+            Self::Net => "net",
+            Self::Ipc => "ipc",
+            Self::Uts => "uts",
+            Self::Time => "time",
+            Self::Cgroup => "cgroup",
+        }
+    }
+
+    /// CLONE_NEW*.
+    #[must_use]
+    pub const fn flag(self) -> i32 {
+        match self {
+            Self::User => libc::CLONE_NEWUSER,
+            Self::Mount => libc::CLONE_NEWNS,
+            Self::Pid => libc::CLONE_NEWPID,
+            Self::Net => libc::CLONE_NEWNET,
+            Self::Ipc => libc::CLONE_NEWIPC,
+            Self::Uts => libc::CLONE_NEWUTS,
+            Self::Time => 0x80,
+            Self::Cgroup => libc::CLONE_NEWCGROUP,
+        }
+    }
+
+    /// What /proc/PID/ns has for process `pid`, `uts:[4026531838]` for example. None: the kernel has no such namespaces.
+    pub fn of(self, pid: i32) -> SysResult<Option<PathBuf>> {
+        existing(proc::read_link(pid, &format!("ns/{}", self.name())), || proc::read_link(pid, "ns/user"))
+    }
+
+    /// As [`Self::of`], of this process. Its pid in /proc is not asked: that is of the namespace /proc was mounted in.
+    pub fn own(self) -> SysResult<Option<PathBuf>> {
+        let link = |name: &str| {
+            let path = format!("/proc/self/ns/{name}");
+            std::fs::read_link(&path).map_err(|error| SysError::new("readlink", path, error))
+        };
+        existing(link(self.name()), || link("user"))
+    }
+}
+
+/// What is not there, though `other` is, does not exist at all.
+fn existing(
+    link: SysResult<PathBuf>,
+    other: impl FnOnce() -> SysResult<PathBuf>,
+) -> SysResult<Option<PathBuf>> {
+    match link {
+        Err(error) if error.errno() == Some(Errno::ENOENT) => other().map(|_| None),
+        link => link.map(Some),
+    }
+}
+
+/// The namespaces of process `pid` that are not this process's.
+pub fn foreign(pid: i32) -> SysResult<Vec<Namespace>> {
+    let mut found = Vec::new();
+    for namespace in Namespace::ALL {
+        if namespace.of(pid)? != namespace.own()? {
+            found.push(namespace);
+        }
+    }
+    Ok(found)
+}
+
+fn flags(namespaces: &[Namespace]) -> i32 {
+    namespaces.iter().fold(0, |flags, namespace| flags | namespace.flag())
+}
+
+/// Moves this process into namespaces of the process behind `pidfd`; into a PID namespace only children that come are born.
+pub fn join(pidfd: BorrowedFd<'_>, namespaces: &[Namespace]) -> SysResult<()> {
+    // SAFETY: no pointers.
+    match unsafe { libc::setns(pidfd.as_raw_fd(), flags(namespaces)) } {
+        0 => Ok(()),
+        _ => Err(SysError::last("setns", names(namespaces))),
+    }
+}
+
+/// Gives this process new namespaces; new ones for pids and clocks are for children that come.
+pub fn unshare(namespaces: &[Namespace]) -> SysResult<()> {
+    // SAFETY: no pointers.
+    match unsafe { libc::unshare(flags(namespaces)) } {
+        0 => Ok(()),
+        _ => Err(SysError::last("unshare", names(namespaces))),
+    }
+}
+
+fn names(namespaces: &[Namespace]) -> String {
+    let names: Vec<_> = namespaces.iter().map(|namespace| namespace.name()).collect();
+    format!("the namespaces {}", names.join(", "))
+}
+
+/// fork(2) by way of a process that first does `middle`, joining or leaving namespaces, in which the child then is. The child is this process's
+/// own, with process id `pid` if one is given. `meanwhile` is run here while the one in the middle, which it is told the pid of, is at work.
+///
+/// Returns the child's pid, and in the child None. The child dies with this thread.
+///
+/// # Errors
+/// Also what failed in the process in the middle. This process must have one thread only.
+pub fn fork_through(
+    pid: Option<i32>,
+    middle: impl FnOnce() -> SysResult<()>,
+    meanwhile: impl FnOnce(i32) -> SysResult<()>,
+) -> SysResult<Option<i32>> {
+    let failed =
+        |call| move |error: std::io::Error| SysError::new(call, "a process in another namespace", error);
+    let (mut report, mut tell) = std::io::pipe().map_err(failed("pipe2"))?;
+    let Some(in_between) = fork(0, None)? else {
+        drop(report);
+        // SAFETY: this process was made by one with one thread just now, and `middle` only moves it to other namespaces.
+        let outcome =
+            middle().and_then(|()| unsafe { fork_alone(libc::CLONE_PARENT.unsigned_abs().into(), pid) });
+        match outcome {
+            Ok(None) => {
+                // SAFETY: no pointers.
+                unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+                return Ok(None);
+            }
+            Ok(Some(child)) => {
+                let _ = tell.write_all(&child.to_ne_bytes());
+            }
+            Err(error) => {
+                let _ = tell.write_all(&(-error.source.raw_os_error().unwrap_or(libc::EIO)).to_ne_bytes());
+                let _ = tell.write_all(format!("{}\0{}", error.call, error.object).as_bytes());
+            }
+        }
+        // SAFETY: ends this process without what would be the parent's to do.
+        unsafe { libc::_exit(0) }
+    };
+    drop(tell);
+    let meanwhile = meanwhile(in_between);
+    let mut bytes = Vec::new();
+    let read = report.read_to_end(&mut bytes);
+    wait_for(in_between)?;
+    read.map_err(failed("read"))?;
+    meanwhile?;
+    let (number, text) = bytes.split_first_chunk().ok_or_else(|| {
+        SysError::new(
+            "fork",
+            "a process in another namespace",
+            std::io::Error::from(std::io::ErrorKind::UnexpectedEof),
+        )
+    })?;
+    match i32::from_ne_bytes(*number) {
+        pid if pid > 0 => Ok(Some(pid)),
+        errno => {
+            let text = String::from_utf8_lossy(text).into_owned();
+            let (call, object) = text.split_once('\0').unwrap_or((&text, ""));
+            let object = format!("a process in other namespaces ({call} on {object})");
+            Err(SysError::new("fork", object, std::io::Error::from_raw_os_error(-errno)))
+        }
+    }
+}
+
+/// Waits for a child of this process to end.
+pub fn wait_for(child: i32) -> SysResult<i32> {
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` is ours and valid for writing.
+        if unsafe { libc::waitpid(child, &raw mut status, libc::__WALL) } != -1 {
+            return Ok(status);
+        }
+        let error = SysError::last("waitpid", format!("pid {child}"));
+        if error.errno() != Some(Errno::EINTR) {
+            return Err(error);
+        }
+    }
+}
+
+/// The pids, in the PID namespace that /proc shows, of the processes that have the pids `inner` in PID namespace `link` (as
+/// [`Namespace::of`] has it).
+pub fn outer_pids(link: &Path, inner: &[i32]) -> SysResult<BTreeMap<i32, i32>> {
+    let failed = |error| SysError::new("readdir", "/proc", error);
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc").map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        // It may have ended meanwhile.
+        if Namespace::Pid.of(pid).ok().flatten().is_some_and(|theirs| theirs == link)
+            && let Ok(status) = Status::of(pid, pid)
+            && inner.contains(&status.inner_pid())
+        {
+            found.insert(status.inner_pid(), pid);
+        }
+    }
+    Ok(found)
+}
+
+/// Sets host and domain name of this process's UTS namespace.
+pub fn set_names(host: &[u8], domain: &[u8]) -> SysResult<()> {
+    let named = |call, name: &[u8]| SysError::last(call, String::from_utf8_lossy(name));
+    // SAFETY: both are valid for reading as many bytes as they have.
+    unsafe {
+        if libc::sethostname(host.as_ptr().cast(), host.len()) != 0 {
+            return Err(named("sethostname", host));
+        }
+        if libc::setdomainname(domain.as_ptr().cast(), domain.len()) != 0 {
+            return Err(named("setdomainname", domain));
+        }
+    }
+    Ok(())
+}
+
+/// Whether /proc is of the PID namespace that this process is in.
+#[must_use]
+pub fn proc_is_own() -> bool {
+    let own = std::process::id().to_string();
+    std::fs::read_link("/proc/self").is_ok_and(|link| link.as_os_str() == own.as_str())
+}
+
+/// Mounts a /proc of the PID namespace that this process is in over the one that is there, for this process and its children: they get a mount
+/// namespace of their own.
+pub fn mount_own_proc() -> SysResult<()> {
+    unshare(&[Namespace::Mount])?;
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+        .map_err(|errno| SysError::new("mount(MS_PRIVATE)", "/", errno))?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("proc"), "/proc", Some("proc"), flags, none)
+        .map_err(|errno| SysError::new("mount(proc)", "/proc", errno))
+}
