@@ -31,7 +31,10 @@ impl Leader {
     /// Makes the process with id `pid`, our child if `birth` says nothing else; waits for a dead process that still holds it.
     pub(crate) fn spawn(pid: i32, birth: RootBirth) -> RestoreResult<Self> {
         let mut patience = Patience::new();
-        while birth != RootBirth::Done {
+        loop {
+            if birth == RootBirth::Done {
+                break;
+            }
             match spawn::waiting_process(pid, birth == RootBirth::Sibling) {
                 Ok(_) => break,
                 Err(error) if error.errno() == Some(Errno::EEXIST) => patience.wait_for(pid)?,
