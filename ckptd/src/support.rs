@@ -112,7 +112,7 @@ pub(crate) fn page() -> String {
             page += &format!("|{}\n", cells.concat());
         }
     }
-    page
+    page + include_str!("support/conformance.md")
 }
 
 #[cfg(test)]

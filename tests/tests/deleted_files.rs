@@ -10,6 +10,14 @@ fn open_deleted_files() {
     });
 }
 
+#[test]
+fn files_that_no_path_leads_to() {
+    isolated(|sandbox| {
+        // A file made again is another inode to a watch; one that has another name is shown under that.
+        capability("nameless").may_differ(&["fd 9 link", "fd 11 info"]).run(sandbox);
+    });
+}
+
 ckpt_tests::survives! {
     fn mapped_deleted_files => "deleted_mapping";
 }

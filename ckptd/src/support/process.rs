@@ -36,7 +36,7 @@ pub(super) const ROWS: &[Row] = &[
     row("ids, groups, capabilities, securebits, no_new_privs", Saved, "").criu("saved"),
     row("working directory, root directory, umask", Saved, "by path").criu("saved").holds(&["FsV1"]),
     row(
-        "limits, personality, dumpable, oom_score_adj, coredump_filter, child subreaper",
+        "limits, personality, dumpable, oom_score_adj, coredump_filter, child subreaper, login (loginuid)",
         Saved,
         "hard limits above those of the restoring process need CAP_SYS_RESOURCE",
     )

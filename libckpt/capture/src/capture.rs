@@ -21,14 +21,14 @@ use crate::{files, pages, precopy, preflight};
 use ckpt_dirty::Tracking;
 use ckpt_image::page::PAGE_SIZE;
 use ckpt_image::record::{
-    DeadTaskV1, FdTableV1, InventoryV1, MessageQueueV1, NamespacesV1, SemaphoresV1, ThreadV1,
+    DeadTaskV1, FdTableV1, InventoryV1, MessageQueueV1, NamespacesV1, OpenFileId, SemaphoresV1, ThreadV1,
 };
 use ckpt_image::{CheckpointId, CheckpointWriter, Image, Kind, Stats, Store, fault};
 use ckpt_sys::SysError;
 use ckpt_sys::kcmp::Resource;
 use ckpt_sys::proc::stat::Stat;
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 /// Pid of the first process of a PID namespace.
@@ -308,7 +308,10 @@ impl Frozen {
     ) -> CaptureResult<()> {
         writer.record(&self.inventory)?;
         let mut named_files = NamedFiles::default();
-        named_files.add_open_files(&self.objects.open_files);
+        let nameless = self.objects.nameless.values().flat_map(|file| &file.files);
+        let nameless: HashSet<OpenFileId> = nameless.copied().collect();
+        let named = self.objects.open_files.iter().filter(|file| !nameless.contains(&file.id));
+        named_files.add_open_files(named);
         self.processes.iter().filter_map(ProcessState::mm).for_each(|mm| named_files.add_memory(mm));
         named_files.store(known_files, writer)?;
         for process in self.processes {
@@ -326,6 +329,9 @@ impl Frozen {
         }
         for ghost in &self.objects.ghosts {
             writer.record(ghost)?;
+        }
+        for nameless in self.objects.nameless.values() {
+            writer.record(nameless)?;
         }
         for filter in self.objects.filters.records() {
             writer.record(filter)?;

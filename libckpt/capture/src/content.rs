@@ -1,8 +1,9 @@
 //! Contents of memory objects and unlinked files: copied while the job is frozen, each object once.
 use crate::error::{CaptureError, CaptureResult};
+use crate::nameless;
 use crate::objects::{CopiedPages, InodeKey, Objects};
 use ckpt_image::page::{PAGE_SIZE, Space};
-use ckpt_image::record::{GhostId, GhostV1, SegmentV1, ShmemId, ShmemV1};
+use ckpt_image::record::{GhostId, GhostV1, NamelessNodeV1, SegmentV1, ShmemId, ShmemV1};
 use ckpt_sys::SysError;
 use ckpt_sys::sysv_shm::{self, Segment};
 use nix::errno::Errno;
@@ -58,6 +59,7 @@ pub(crate) fn ghost(objects: &mut Objects, file: &File, path: &[u8]) -> CaptureR
     if new {
         let (mode, owner) = (meta.mode(), (meta.uid(), meta.gid()));
         objects.ghosts.push(GhostV1 { id, path: path.to_vec(), size: meta.len(), mode, owner });
+        nameless::add(objects, NamelessNodeV1::Ghost(id), &meta, path);
         copy(objects, file, Space::Ghost(id), meta.len())?;
     }
     Ok(id)

@@ -19,14 +19,14 @@ pub(crate) const STOP_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) struct Freeze {
     pid: i32,
     stopped: Vec<i32>,
-    /// A signal had stopped the process before.
-    pub(crate) was_stopped: bool,
+    /// The signal that had stopped the process before.
+    pub(crate) stopped_by: Option<i32>,
 }
 
 impl Freeze {
     /// Stops all threads of `pid`, those included that are born meanwhile.
     pub(crate) fn begin(pid: i32) -> CaptureResult<Self> {
-        let mut freeze = Self { pid, stopped: Vec::new(), was_stopped: false };
+        let mut freeze = Self { pid, stopped: Vec::new(), stopped_by: None };
         let mut seized: Vec<i32> = Vec::new();
         // A thread that runs may make another; once all that are listed are stopped, nobody can.
         loop {
@@ -95,7 +95,9 @@ impl Freeze {
         loop {
             match ptrace::wait_at_most(tid, limit)? {
                 Some(stop @ (Stop::Event | Stop::Group(_))) => {
-                    self.was_stopped |= stop != Stop::Event;
+                    if let Stop::Group(signal) = stop {
+                        self.stopped_by = Some(signal);
+                    }
                     self.stopped.push(tid);
                     return match seccomp::suspend(self.pid, tid) {
                         Err(CaptureError::Sys(error)) if error.is_gone() => Ok(()),

@@ -1,15 +1,32 @@
 //! Working directory, root directory, umask.
 use crate::error::{CaptureError, CaptureResult};
+use crate::nameless::{User, capture_nameless};
+use crate::objects::Objects;
 use ckpt_image::record::{FsId, FsV1};
+use ckpt_sys::SysError;
 use ckpt_sys::proc::{self, status::Status};
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::OpenOptionsExt;
 
 /// Saves the directories and the umask of process `pid`.
-pub(crate) fn capture_fs(pid: i32) -> CaptureResult<FsV1> {
-    let cwd = proc::read_link(pid, "cwd")?.into_os_string().into_vec();
+pub(crate) fn capture_fs(pid: i32, objects: &mut Objects) -> CaptureResult<FsV1> {
+    let mut cwd = proc::read_link(pid, "cwd")?.into_os_string().into_vec();
     let root = proc::read_link(pid, "root")?.into_os_string().into_vec();
+    let id = FsId(pid.unsigned_abs());
+    let is_gone = |path: &[u8]| path.ends_with(b" (deleted)") || !path.starts_with(b"/");
+    if is_gone(&cwd) && cwd.starts_with(b"/") {
+        let link = format!("/proc/{pid}/cwd");
+        let failed = |error| SysError::new("open", link.clone(), error);
+        let opened = File::options().read(true).custom_flags(libc::O_PATH).open(&link).map_err(failed)?;
+        let meta = opened.metadata().map_err(failed)?;
+        if capture_nameless(objects, opened.as_fd(), &meta, &cwd, User::Directory(id))? {
+            cwd.truncate(cwd.len() - b" (deleted)".len());
+        }
+    }
     for (what, path) in [("working directory", &cwd), ("root directory", &root)] {
-        if path.ends_with(b" (deleted)") || !path.starts_with(b"/") {
+        if is_gone(path) {
             return Err(CaptureError::unsupported(
                 pid,
                 format!("its {what} ({})", String::from_utf8_lossy(path)),
@@ -18,5 +35,5 @@ pub(crate) fn capture_fs(pid: i32) -> CaptureResult<FsV1> {
             ));
         }
     }
-    Ok(FsV1 { id: FsId(pid.unsigned_abs()), cwd, root, umask: Status::of(pid, pid)?.octal("Umask")? })
+    Ok(FsV1 { id, cwd, root, umask: Status::of(pid, pid)?.octal("Umask")? })
 }

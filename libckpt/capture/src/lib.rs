@@ -24,6 +24,7 @@ mod leftovers;
 mod message_queue;
 mod mm;
 mod named_file;
+mod nameless;
 mod namespaces;
 mod objects;
 mod pages;

@@ -37,7 +37,7 @@ impl NamedFiles {
     }
 
     /// Adds those that are open.
-    pub(crate) fn add_open_files(&mut self, files: &[OpenFileV1]) {
+    pub(crate) fn add_open_files<'a>(&mut self, files: impl Iterator<Item = &'a OpenFileV1>) {
         for file in files {
             if let FileKindV1::Path { path, ident, ghost: None } = &file.kind {
                 let flags = file.flags.cast_signed();

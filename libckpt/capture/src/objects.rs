@@ -4,7 +4,7 @@ use crate::files::RingUsers;
 use crate::seccomp::Filters;
 use crate::unix_peers::UnixPeers;
 use ckpt_image::page::Space;
-use ckpt_image::record::{GhostId, GhostV1, OpenFileV1, ShmemId, ShmemV1};
+use ckpt_image::record::{GhostId, GhostV1, NamelessV1, OpenFileV1, ShmemId, ShmemV1};
 use std::collections::HashMap;
 
 /// Bytes that were copied while the job was frozen, to be stored after it runs on.
@@ -30,6 +30,8 @@ pub(crate) struct Objects {
     pub(crate) shmems: Vec<ShmemV1>,
     /// Unlinked files.
     pub(crate) ghosts: Vec<GhostV1>,
+    /// Files that no path leads to.
+    pub(crate) nameless: HashMap<InodeKey, NamelessV1>,
     /// TCP connections.
     pub(crate) held: Held,
     /// What becomes of AF_UNIX sockets with a peer outside.

@@ -131,7 +131,7 @@ impl<'a> Stopped<'a> {
         leftovers::remove(&process, &mut injector, &member.leftovers, &job.pids)?;
         capture::point("capture.injected")?;
         let owners = job.shared.of(pid);
-        let mut task = task::capture_task(&mut injector, tids.clone(), member.freeze.was_stopped)?;
+        let mut task = task::capture_task(&mut injector, tids.clone(), member.freeze.stopped_by)?;
         task.ppid = member.parent;
         task.mm = mm::id(owners.memory);
         task.fd_table = FdTableId(owners.files.unsigned_abs());
@@ -143,7 +143,7 @@ impl<'a> Stopped<'a> {
         let owned =
             own(owners.memory).map(|()| capture_memory(&process, &mut injector, job, &before.mappings));
         let owned = owned.transpose()?;
-        let fs = own(owners.fs).map(|()| fs::capture_fs(pid)).transpose()?;
+        let fs = own(owners.fs).map(|()| fs::capture_fs(pid, &mut job.objects)).transpose()?;
         files(job, &process, &Journal::new(injector.scratch(), memory))?;
         let scratch = injector.finish_keeping_scratch()?;
 

@@ -16,7 +16,7 @@ const MEMBARRIER_GET_REGISTRATIONS: u64 = 1 << 9;
 pub(crate) fn capture_task(
     injector: &mut Injector<'_>,
     tids: Vec<i32>,
-    stopped: bool,
+    stopped_by: Option<i32>,
 ) -> CaptureResult<TaskV1> {
     let pid = injector.pid();
     let stat = Stat::of(pid, pid)?;
@@ -45,8 +45,16 @@ pub(crate) fn capture_task(
         membarrier: membarrier(injector)?,
         xcomp_perm: xcomp_perm(injector)?,
         coredump_filter: hex(pid, "coredump_filter").unwrap_or(0),
-        stopped,
+        stopped: stopped_by.is_some(),
+        stop_signal: stopped_by.unwrap_or(0),
+        loginuid: loginuid(pid),
     })
+}
+
+/// The login that the process counts as of; not set where the kernel has no audit.
+fn loginuid(pid: i32) -> u32 {
+    let text = proc::read_text(pid, "loginuid").unwrap_or_default();
+    text.trim().parse().unwrap_or(u32::MAX)
 }
 
 fn hex(pid: i32, name: &'static str) -> CaptureResult<u32> {

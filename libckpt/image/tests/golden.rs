@@ -51,6 +51,7 @@ fn check(image: &Image) {
         "named_file": read_kind::<NamedFileV1>(image),
         "message_queue": read_kind::<MessageQueueV1>(image),
         "namespaces": read_kind::<NamespacesV1>(image),
+        "nameless": read_kind::<NamelessV1>(image),
     });
     for (kind, records) in expected().as_object().unwrap() {
         assert_eq!(found[kind], *records, "{kind}");
@@ -113,6 +114,7 @@ fn write() {
     write_kind::<NamedFileV1>(&mut w, &records["named_file"]);
     write_kind::<MessageQueueV1>(&mut w, &records["message_queue"]);
     write_kind::<NamespacesV1>(&mut w, &records["namespaces"]);
+    write_kind::<NamelessV1>(&mut w, &records["nameless"]);
     w.live(MM, 0, 80).unwrap();
     w.live(SHM, 1, 1).unwrap();
     w.live(GHOST, 0, 2).unwrap();

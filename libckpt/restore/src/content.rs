@@ -1,6 +1,7 @@
 //! Memory objects and unlinked files: made and filled by us, once each, and opened by the process under construction through our descriptors.
 use crate::error::{RestoreError, RestoreResult};
 use crate::files::Queues;
+use crate::nameless::{self, Nameless};
 use crate::segment::Segments;
 use ckpt_image::Image;
 use ckpt_image::page::{PAGE_SIZE, Space};
@@ -8,10 +9,10 @@ use ckpt_image::record::{GhostId, GhostV1, ShmemId, ShmemV1};
 use ckpt_sys::{SysError, memory};
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CString, OsStr};
 use std::fs::{File, OpenOptions, Permissions};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -25,12 +26,17 @@ const F_SEAL_FUTURE_WRITE: u32 = 0x10;
 pub(crate) struct Contents {
     shmems: HashMap<ShmemId, File>,
     ghosts: HashMap<GhostId, File>,
+    /// Memfds whose first description has been given away.
+    originals: HashSet<ShmemId>,
+    memfds: HashSet<ShmemId>,
     /// Seals that would keep the process from getting the mappings that it had.
     late_seals: Vec<(ShmemId, u32)>,
     /// System V segments.
     pub(crate) segments: Segments,
     /// POSIX message queues.
     pub(crate) queues: Queues,
+    /// Files that no path leads to.
+    pub(crate) nameless: Nameless,
 }
 
 impl Contents {
@@ -47,6 +53,7 @@ impl Contents {
         resize(&file, shmem.size)?;
         fill(image, &file, Space::Shmem(id), shmem.size)?;
         if shmem.memfd_name.is_some() {
+            self.memfds.insert(id);
             set_owner(&file, shmem.owner, shmem.mode)?;
             let late = shmem.seals & (F_SEAL_SEAL | F_SEAL_FUTURE_WRITE);
             add_seals(&file, shmem.seals & !late)?;
@@ -55,6 +62,19 @@ impl Contents {
         let path = link(&file);
         self.shmems.insert(id, file);
         Ok(path)
+    }
+
+    /// Our descriptor of object `id`, if it is a memfd that has been made.
+    pub(crate) fn memfd(&self, id: ShmemId) -> Option<u64> {
+        let file = self.shmems.get(&id).filter(|_| self.memfds.contains(&id))?;
+        Some(u64::from(file.as_raw_fd().unsigned_abs()))
+    }
+
+    /// The description that a memfd was made with; to be had once.
+    pub(crate) fn take_original(&mut self, id: ShmemId) -> RestoreResult<Option<OwnedFd>> {
+        let Some(file) = self.shmems.get(&id).filter(|_| self.originals.insert(id)) else { return Ok(None) };
+        let copy = file.try_clone().map_err(|error| SysError::new("dup", own_fd(file), error))?;
+        Ok(Some(copy.into()))
     }
 
     /// The path by which a process opens the unlinked file `id`, which is made and filled the first time.
@@ -67,6 +87,7 @@ impl Contents {
         resize(&file, ghost.size)?;
         fill(image, &file, Space::Ghost(id), ghost.size)?;
         set_owner(&file, ghost.owner, ghost.mode)?;
+        nameless::set_times(image, id, &file)?;
         // A file that is open for writing cannot be run.
         let own = own_fd(&file);
         let file = File::open(&own).map_err(|error| SysError::new("open", own, error))?;

@@ -1,12 +1,14 @@
 //! Working directory, root directory, umask.
 use crate::builder::Builder;
 use crate::error::{RestoreError, RestoreResult};
+use crate::nameless::Nameless;
 use ckpt_image::record::FsV1;
 use nix::errno::Errno;
 
 /// Gives the process under construction its directories and its umask. Paths are those of the root that ckpt has.
-pub(crate) fn restore_fs(builder: &mut Builder<'_>, fs: &FsV1) -> RestoreResult<()> {
-    enter(builder, "chdir", libc::SYS_chdir, &fs.cwd, "working directory")?;
+pub(crate) fn restore_fs(builder: &mut Builder<'_>, fs: &FsV1, nameless: &Nameless) -> RestoreResult<()> {
+    let cwd = nameless.directory(fs.id).unwrap_or(&fs.cwd);
+    enter(builder, "chdir", libc::SYS_chdir, cwd, "working directory")?;
     // The working directory stays what it is.
     if fs.root != b"/" {
         enter(builder, "chroot", libc::SYS_chroot, &fs.root, "root directory")?;

@@ -184,10 +184,10 @@ pub(crate) fn take_hold<'m>(
 }
 
 /// Lets go of all threads, stopped with their final registers; from now on the process is on its own.
-pub(crate) fn let_go(task: &TaskV1) -> RestoreResult<()> {
+pub(crate) fn let_go(task: &TaskV1, all: &[TaskV1]) -> RestoreResult<()> {
     if task.stopped {
         // The process is held by us. It stops as soon as it is let go.
-        let _ = kill(Pid::from_raw(task.pid), Signal::SIGSTOP);
+        let _ = kill(Pid::from_raw(task.pid), stop_signal(task, all));
     }
     for &tid in &task.tids {
         ptrace::set_options(tid, ptrace::O_SYSGOOD)?;
@@ -199,6 +199,17 @@ pub(crate) fn let_go(task: &TaskV1) -> RestoreResult<()> {
         }
     }
     Ok(())
+}
+
+/// The signal that stopped a process. Those of a terminal stop only who has somebody to continue him: a parent in the session, of another group.
+fn stop_signal(task: &TaskV1, all: &[TaskV1]) -> Signal {
+    let watches = |other: &TaskV1| other.pid == task.ppid && other.sid == task.sid && other.pgid != task.pgid;
+    match Signal::try_from(task.stop_signal) {
+        Ok(signal @ (Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU)) if all.iter().any(watches) => {
+            signal
+        }
+        _ => Signal::SIGSTOP,
+    }
 }
 
 /// The error of a file of /proc that could not be written.

@@ -23,6 +23,7 @@ mod mapped_file;
 mod message_queue;
 mod mm;
 mod named_file;
+mod nameless;
 mod namespaces;
 mod pages;
 mod records;

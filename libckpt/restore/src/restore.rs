@@ -7,6 +7,7 @@ use crate::error::{RestoreError, RestoreResult};
 use crate::leader::{self, Leader};
 use crate::message_queue::MessageQueues;
 use crate::named_file::{self, ChangedFiles};
+use crate::nameless::Nameless;
 use crate::records::Records;
 use crate::semaphores::Semaphores;
 use crate::terminal::Handover;
@@ -74,6 +75,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     let steps = family::plan(&beings).map_err(|what| RestoreError::Inconsistent { what })?;
     let slots = birth::slots(&steps);
     let mut contents = Contents::default();
+    contents.nameless = Nameless::make(image)?;
     let masters = files::Masters::open(image)?;
     let births = Births {
         records: &records,
@@ -97,7 +99,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     let mut leaders = Vec::with_capacity(records.tasks.len());
     for task in &records.tasks {
         let Member { mut leader, mut builder } = taken(&mut family, task.pid)?;
-        restore_shared(&mut builder, &records, task, &mut leader, image)?;
+        restore_shared(&mut builder, &records, task, &mut leader, request.image, &contents.nameless)?;
         let (mm, own) = records.mm(task)?;
         if request.track && own {
             mm::start_tracking(&mut builder, image, mm)
@@ -118,7 +120,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
         handover.hand_over(&records.tasks)?;
     }
     for task in records.tasks.iter().rev() {
-        leader::let_go(task)?;
+        leader::let_go(task, &records.tasks)?;
     }
     if let Some(handover) = &handover {
         handover.tell(&records.tasks);
@@ -189,9 +191,10 @@ fn restore_shared(
     task: &TaskV1,
     leader: &mut Leader,
     image: &Image,
+    nameless: &Nameless,
 ) -> RestoreResult<()> {
     if let Some(fs) = records.own_fs(task)? {
-        fs::restore_fs(builder, fs)?;
+        fs::restore_fs(builder, fs, nameless)?;
     }
     let (mm, own) = records.mm(task)?;
     if own {

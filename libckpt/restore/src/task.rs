@@ -48,6 +48,11 @@ pub(crate) fn restore_task(builder: &mut Builder<'_>, task: &TaskV1) -> RestoreR
     if task.coredump_filter != 0 {
         write_proc(pid, "coredump_filter", &format!("{:#x}", task.coredump_filter))?;
     }
+    if proc::read_text(pid, "loginuid").is_ok_and(|text| text.trim() != task.loginuid.to_string())
+        && let Err(errno) = set_loginuid(builder, task.loginuid)?
+    {
+        tracing::warn!(pid, loginuid = task.loginuid, %errno, "the login of the process stays as it is");
+    }
     let score = task.oom_score_adj.to_string();
     if proc::read_text(pid, "oom_score_adj")?.trim() != score
         && let Err(error) = write_proc(pid, "oom_score_adj", &score)
@@ -58,6 +63,23 @@ pub(crate) fn restore_task(builder: &mut Builder<'_>, task: &TaskV1) -> RestoreR
         tracing::warn!(pid, score, "oom_score_adj stays as it is: lowering it needs CAP_SYS_RESOURCE");
     }
     Ok(())
+}
+
+/// Only the process itself may say as of what login it counts.
+fn set_loginuid(builder: &mut Builder<'_>, loginuid: u32) -> RestoreResult<Result<u64, Errno>> {
+    let at_cwd = i64::from(libc::AT_FDCWD).cast_unsigned();
+    let path = builder.place_path(b"/proc/self/loginuid")?.get();
+    let mode = u64::from((libc::O_WRONLY | libc::O_CLOEXEC).unsigned_abs());
+    let file = match builder.remote.syscall(libc::SYS_openat, &[at_cwd, path, mode, 0])? {
+        Ok(file) => file,
+        Err(errno) => return Ok(Err(errno)),
+    };
+    let text = loginuid.to_string();
+    let at = builder.place(text.as_bytes())?.get();
+    let len = u64::try_from(text.len()).unwrap_or(0);
+    let written = builder.remote.syscall(libc::SYS_write, &[file, at, len])?;
+    builder.call("close", &"loginuid", libc::SYS_close, &[file])?;
+    Ok(written)
 }
 
 /// Resource limits, last: the work of restore itself may need more than the program has.

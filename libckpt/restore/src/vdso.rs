@@ -38,6 +38,14 @@ pub(crate) fn is_in_place(builder: &Builder<'_>, mm: &MmV1) -> RestoreResult<boo
 pub(crate) fn move_to_image(builder: &mut Builder<'_>, image: &Image, mm: &MmV1) -> RestoreResult<()> {
     let pid = builder.remote.pid();
     let (current, wanted) = (current(pid)?, wanted(mm));
+    if wanted.is_empty() {
+        // The program has unmapped them.
+        for (_, range) in current {
+            let args = [range.start, range.end - range.start];
+            builder.call("munmap", &"the vDSO", libc::SYS_munmap, &args)?;
+        }
+        return Ok(());
+    }
     check(builder, image, &current, &wanted)?;
     // In reverse when they move up: then no mapping is moved onto one that is still to move, if the group keeps its shape.
     let mut moves: Vec<(Range<u64>, u64)> = current

@@ -40,6 +40,20 @@ impl LastOpened {
         Ok(())
     }
 
+    /// As [`Self::open`], for writing: the description that is our descriptor `number`. One that open(2) makes would count as a writer of the file,
+    /// which keeps it from being run.
+    fn take(&mut self, builder: &mut Builder<'_>, path: Vec<u8>, number: u64) -> RestoreResult<u64> {
+        if let Some((last, true, fd)) = &self.0
+            && *last == path
+        {
+            return Ok(*fd);
+        }
+        self.close(builder)?;
+        let fd = take(builder, number)?;
+        self.0 = Some((path, true, fd));
+        Ok(fd)
+    }
+
     fn open(&mut self, builder: &mut Builder<'_>, path: &[u8], writable: bool) -> RestoreResult<u64> {
         if let Some((last, last_writable, fd)) = &self.0
             && last == path
@@ -52,6 +66,16 @@ impl LastOpened {
         self.0 = Some((path.to_vec(), writable, fd));
         Ok(fd)
     }
+}
+
+/// Gives the process a descriptor of its own of one of ours, `number`.
+fn take(builder: &mut Builder<'_>, number: u64) -> RestoreResult<u64> {
+    let us = u64::from(std::process::id());
+    let object = || format!("descriptor {number} of ours");
+    let pidfd = builder.call("pidfd_open", &object(), libc::SYS_pidfd_open, &[us, 0])?;
+    let taken = builder.call("pidfd_getfd", &object(), libc::SYS_pidfd_getfd, &[pidfd, number, 0]);
+    builder.call("close", &object(), libc::SYS_close, &[pidfd])?;
+    taken
 }
 
 /// Opens a file in the process.
@@ -87,7 +111,11 @@ pub(crate) fn map(
                 return segment::attach(builder, vma, segment, *offset);
             }
             let link = contents.shmem_link(image, *shmem)?;
-            (libc::MAP_SHARED, last.open(builder, &link, may_write)?, *offset)
+            let fd = match contents.memfd(*shmem).filter(|_| may_write) {
+                Some(number) => last.take(builder, link, number)?,
+                None => last.open(builder, &link, may_write)?,
+            };
+            (libc::MAP_SHARED, fd, *offset)
         }
         BackingV1::ShmemPrivate { shmem, offset } => {
             let link = contents.shmem_link(image, *shmem)?;

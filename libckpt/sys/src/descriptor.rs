@@ -27,6 +27,8 @@ pub struct Owner {
     pub id: i32,
 }
 
+/// F_OWNER_PID: [`Owner::id`] is a process.
+pub const OWNER_PROCESS: i32 = 1;
 const F_SETOWN_EX: i32 = 15;
 const F_GETOWN_EX: i32 = 16;
 const F_SETSIG: i32 = 10;
@@ -179,6 +181,22 @@ pub fn open_by_handle(mount: BorrowedFd<'_>, kind: i32, handle: &[u8]) -> SysRes
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(SysError::last("open_by_handle_at", object(mount))),
     }
+}
+
+/// Type and bytes of a file's handle (name_to_handle_at(2)).
+pub fn handle(fd: BorrowedFd<'_>) -> SysResult<(i32, Vec<u8>)> {
+    let mut all = Handle { bytes: 128, kind: 0, handle: [0; 128] };
+    let mut mount = 0i32;
+    let (at, empty) = (fd.as_raw_fd(), c"".as_ptr());
+    let (into, mount) = (&raw mut all, &raw mut mount);
+    // SAFETY: `all` is laid out as the kernel's structure and says how long its room is; the path is a C string.
+    let outcome =
+        unsafe { libc::syscall(libc::SYS_name_to_handle_at, at, empty, into, mount, libc::AT_EMPTY_PATH) };
+    if outcome < 0 {
+        return Err(SysError::last("name_to_handle_at", object(fd)));
+    }
+    let len = usize::try_from(all.bytes).unwrap_or(0).min(all.handle.len());
+    Ok((all.kind, all.handle[..len].to_vec()))
 }
 
 /// open(2) with flags as they are, O_CLOEXEC added.

@@ -1,6 +1,6 @@
 //! What the kernel tells of TCP and UDP sockets (sock_diag(7), inet_diag), those without a descriptor among them.
 use crate::error::SysResult;
-use crate::sock_diag::{SOCK_DESTROY, dump, order, u32_at};
+use crate::sock_diag::{SOCK_DESTROY, dump, order, u16_at, u32_at};
 
 const TCP_LISTEN: u8 = 10;
 const TCP_CLOSE: u8 = 7;
@@ -10,6 +10,9 @@ const REQUEST_ID: usize = 8;
 const ANSWER_ID: usize = 4;
 const ANSWER_RECEIVE_QUEUE: usize = 56;
 const ANSWER_INODE: usize = 68;
+/// Bytes of `struct inet_diag_msg`, behind which attributes come.
+const ANSWER: usize = 72;
+const INET_DIAG_SHUTDOWN: u16 = 8;
 
 /// A socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub struct InetSocket {
     pub inode: u32,
     /// TCP: bytes that were not read; of a listener: connections that were not accepted. UDP: memory in use, bytes.
     pub receive_queue: u32,
+    /// SHUT_* that were done: bit 0 reading, bit 1 writing.
+    pub shutdown: u8,
 }
 
 /// The sockets of `protocol` (IPPROTO_TCP, IPPROTO_UDP) and `family` (AF_INET, AF_INET6) with local port `port`; 0: with any.
@@ -50,7 +55,20 @@ fn parse(message: &[u8], protocol: u8) -> Option<InetSocket> {
         state: *message.get(1)?,
         inode: u32_at(message, ANSWER_INODE)?,
         receive_queue: u32_at(message, ANSWER_RECEIVE_QUEUE)?,
+        shutdown: shutdown(message),
     })
+}
+
+/// The attribute that tells what directions were shut down.
+fn shutdown(message: &[u8]) -> u8 {
+    let mut rest = message.get(ANSWER..).unwrap_or_default();
+    while let (Some(len), Some(kind)) = (u16_at(rest, 0), u16_at(rest, 2)) {
+        if kind == INET_DIAG_SHUTDOWN {
+            return rest.get(4).copied().unwrap_or(0);
+        }
+        rest = rest.get(usize::from(len).next_multiple_of(4).max(4)..).unwrap_or_default();
+    }
+    0
 }
 
 impl InetSocket {

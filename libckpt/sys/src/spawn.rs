@@ -112,8 +112,8 @@ pub fn wait_to_be_seized() -> ! {
     }
 }
 
-/// A descriptor that stands for a process that has ended with `status`, as wait(2) has it, and was waited for.
-pub fn ended_child(status: i32) -> SysResult<OwnedFd> {
+/// `count` descriptors, at least one, that stand for a process that has ended with `status`, as wait(2) has it, and was waited for.
+pub fn ended_child(status: i32, count: usize) -> SysResult<Vec<OwnedFd>> {
     let mut pidfd = -1i32;
     let at = (&raw mut pidfd).expose_provenance();
     // No exit signal: nobody but us is to hear of it.
@@ -129,7 +129,11 @@ pub fn ended_child(status: i32) -> SysResult<OwnedFd> {
         Ok(0) => end(status),
         Ok(child) => {
             let child = i32::try_from(child).unwrap_or(0);
-            let fd = owned(u64::from(pidfd.unsigned_abs()));
+            let mut fds = vec![owned(u64::from(pidfd.unsigned_abs()))];
+            // Until it is waited for, it has its pid.
+            while fds.len() < count {
+                fds.push(crate::pidfd::open(child)?);
+            }
             // SAFETY: no pointers but a null one; the child is ours.
             while unsafe { libc::waitpid(child, std::ptr::null_mut(), libc::__WALL) } == -1 {
                 let error = SysError::last("waitpid", format!("pid {child}"));
@@ -137,7 +141,7 @@ pub fn ended_child(status: i32) -> SysResult<OwnedFd> {
                     return Err(error);
                 }
             }
-            Ok(fd)
+            Ok(fds)
         }
         Err(errno) => Err(SysError::new("clone3(CLONE_PIDFD)", "a process that ends", errno)),
     }

@@ -107,7 +107,7 @@ fn describe(fd: i32, kind: &FileKindV1) -> File {
         FileKindV1::Inotify { watches, .. } => format!("inotify with {} watches", watches.len()),
         FileKindV1::Memfd { shmem } => format!("memfd, memory object {}", shmem.0),
         FileKindV1::Socket(socket) => describe_socket(socket),
-        FileKindV1::Pidfd { pid: 0, .. } => "pidfd of a process that has ended".into(),
+        FileKindV1::Pidfd { pid: ..=0, .. } => "pidfd of a process that has ended".into(),
         FileKindV1::Pidfd { pid, .. } => format!("pidfd of process {pid}"),
         FileKindV1::Stdio { was, .. } => format!("{was} (becomes the restoring command's)"),
         FileKindV1::Terminal(end) => describe_terminal(end),

@@ -1,5 +1,5 @@
 //! Character devices without state; terminals.
-use super::{Context, FoundFile, terminal};
+use super::{Context, FoundFile, path, terminal};
 use crate::error::CaptureResult;
 use ckpt_image::record::FileKindV1;
 use nix::sys::stat::{major, minor};
@@ -15,7 +15,9 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
     let rdev = file.meta.rdev();
     let number = (major(rdev), minor(rdev));
     if number.0 == 1 && STATELESS.contains(&number.1) {
-        return Ok(FileKindV1::Device { path: file.path().to_vec(), rdev });
+        let is_gone = file.link.ends_with(b" (deleted)");
+        let path = if is_gone { path::name(context, file)? } else { file.link.clone() };
+        return Ok(FileKindV1::Device { path, rdev });
     }
     if is_any_terminal(file) {
         return terminal::describe(context, file);

@@ -63,11 +63,16 @@ impl FdInfo {
 }
 
 /// Reads what follows `lock:` and a number in fdinfo: `POSIX  ADVISORY  WRITE 4711 fe:01:42 0 EOF`. The error is the class of a lock that cannot be
-/// saved (a lease).
+/// saved (a delegation).
 pub(crate) fn parse_lock(line: &str) -> Result<FileLockV1, String> {
     let words: Vec<&str> = line.split_ascii_whitespace().collect();
-    let [class, _, access, pid, _, start, end] = words[..] else { return Err(line.to_owned()) };
+    let [class, state, access, pid, _, start, end] = words[..] else { return Err(line.to_owned()) };
     let class = match class {
+        "LEASE" => match (state, access) {
+            ("ACTIVE", _) => LockClassV1::Lease,
+            ("BREAKING", "READ") => LockClassV1::LeaseToRead,
+            _ => LockClassV1::LeaseToNone,
+        },
         "FLOCK" => LockClassV1::Flock,
         "POSIX" => LockClassV1::Posix,
         "OFDLCK" => LockClassV1::Ofd,
@@ -76,6 +81,7 @@ pub(crate) fn parse_lock(line: &str) -> Result<FileLockV1, String> {
     let exclusive = match access {
         "WRITE" => true,
         "READ" => false,
+        "UNLCK" if class == LockClassV1::LeaseToNone => false,
         other => return Err(other.to_ascii_lowercase()),
     };
     let start: u64 = start.parse().map_err(|_| line.to_owned())?;
@@ -114,6 +120,12 @@ mod tests {
         assert_eq!((flock.class, flock.exclusive, flock.len, flock.pid), (LockClassV1::Flock, false, 0, 0));
         let ofd = parse_lock("OFDLCK ADVISORY  READ -1 fe:01:42 5 EOF").unwrap();
         assert_eq!((ofd.class, ofd.start, ofd.pid), (LockClassV1::Ofd, 5, 0));
-        assert_eq!(parse_lock("LEASE  ACTIVE    READ 4711 fe:01:42 0 EOF"), Err("lease".into()));
+        let lease = parse_lock("LEASE  ACTIVE    WRITE 4711 fe:01:42 0 EOF").unwrap();
+        assert_eq!((lease.class, lease.exclusive, lease.pid), (LockClassV1::Lease, true, 0));
+        let breaking =
+            |access| parse_lock(&format!("LEASE  BREAKING  {access} 4711 fe:01:42 0 EOF")).unwrap();
+        assert_eq!(breaking("READ").class, LockClassV1::LeaseToRead);
+        assert_eq!(breaking("UNLCK").class, LockClassV1::LeaseToNone);
+        assert_eq!(parse_lock("DELEG  ACTIVE    READ 4711 fe:01:42 0 EOF"), Err("deleg".into()));
     }
 }

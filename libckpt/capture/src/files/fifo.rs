@@ -7,12 +7,12 @@ use std::rc::Rc;
 
 /// Saves one end of a FIFO. Whoever opens its other ends by name finds them again, within the job and outside.
 pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureResult<FileKindV1> {
-    path::check_name(context, file)?;
+    let path = path::name(context, file)?;
     let same = |end: &&Rc<FoundFile>| {
         let (a, b) = (&end.meta, &file.meta);
         (a.dev(), a.ino()) == (b.dev(), b.ino()) && end.info.flags & libc::O_PATH.unsigned_abs() == 0
     };
     let ends: Vec<Rc<FoundFile>> = context.index.files().iter().filter(same).cloned().collect();
     let pipe = pipe::capture_end(context, file, &ends)?;
-    Ok(FileKindV1::Fifo { path: file.link.clone(), pipe })
+    Ok(FileKindV1::Fifo { path, pipe })
 }

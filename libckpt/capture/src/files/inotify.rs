@@ -2,6 +2,7 @@
 use super::index::show;
 use super::{Context, FoundFile};
 use crate::error::CaptureResult;
+use crate::nameless::{User, capture_nameless};
 use ckpt_image::record::{FileKindV1, InotifyWatchV1};
 use ckpt_sys::proc::{malformed, maps::unescape};
 use ckpt_sys::{SysError, descriptor};
@@ -35,7 +36,11 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
             Some(mounts) => mounts,
             none => none.insert(Mounts::read()?),
         };
-        let Some(path) = mounts.path_of(&watch) else {
+        let path = match mounts.path_of(&watch) {
+            None => nameless(context, file, mounts, &watch)?,
+            found => found,
+        };
+        let Some(path) = path else {
             let (major, minor) = watch.device;
             return Err(context.unsupported(
                 file,
@@ -62,6 +67,27 @@ impl Watch {
 /// Major and minor number.
 fn device(number: u64) -> Option<(u32, u32)> {
     Some((u32::try_from(number >> 20).ok()?, u32::try_from(number & 0xf_ffff).ok()?))
+}
+
+/// The path that what a watch watches had; it is noted as a file that no path leads to.
+fn nameless(
+    context: &mut Context<'_>,
+    file: &FoundFile,
+    mounts: &mut Mounts,
+    watch: &Watch,
+) -> CaptureResult<Option<Vec<u8>>> {
+    let Some(found) = mounts.open(watch) else { return Ok(None) };
+    let meta = found.metadata().map_err(|error| SysError::new("fstat", "a watched file", error))?;
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()));
+    let link = link.map_err(|error| SysError::new("readlink", "a watched file", error))?;
+    let link = link.into_os_string().into_vec();
+    let saved = match &mut context.objects {
+        None => true,
+        Some(objects) => {
+            capture_nameless(objects, found.as_fd(), &meta, &link, User::Watch(file.id, watch.wd))?
+        }
+    };
+    Ok(saved.then_some(link))
 }
 
 /// Reads what follows `inotify ` in fdinfo.
@@ -107,6 +133,15 @@ impl Mounts {
     pub(super) fn point_of_device(&self, number: u64) -> Option<Vec<u8>> {
         let device = device(number)?;
         self.0.iter().find(|mount| mount.device == device).map(|mount| mount.point.clone())
+    }
+
+    /// What a watch watches, opened by its handle.
+    fn open(&mut self, watch: &Watch) -> Option<File> {
+        self.0.iter_mut().filter(|mount| mount.device == watch.device).find_map(|mount| {
+            let open = mount.open.get_or_insert_with(|| File::open(OsStr::from_bytes(&mount.point)).ok());
+            let found = descriptor::open_by_handle(open.as_ref()?.as_fd(), watch.handle_kind, &watch.handle);
+            found.ok().map(File::from)
+        })
     }
 
     /// The path of what a watch watches.

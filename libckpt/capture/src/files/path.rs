@@ -3,6 +3,7 @@ use super::index::show;
 use super::{Context, FoundFile};
 use crate::content;
 use crate::error::CaptureResult;
+use crate::nameless::{User, capture_nameless};
 use ckpt_image::record::{FileIdent, FileKindV1, GhostId};
 use std::ffi::OsStr;
 use std::fs::Metadata;
@@ -14,10 +15,18 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
     let ident = ident(&file.meta);
     let is_file = file.meta.mode() & libc::S_IFMT == libc::S_IFREG;
     if file.meta.nlink() > 0 || !is_file {
-        check_name(context, file)?;
-        return Ok(FileKindV1::Path { path: file.link.clone(), ident, ghost: None });
+        let path = name(context, file)?;
+        return Ok(FileKindV1::Path { path, ident, ghost: None });
     }
     let path = file.path().to_vec();
+    // To open a file for reading breaks a write lease.
+    if context.index.locks(file).any(|line| line.starts_with("LEASE") && !line.contains(" READ ")) {
+        return Err(context.unsupported(
+            file,
+            "it has no name any more, and a lease that keeps it from being read",
+            "Release the lease before saving",
+        ));
+    }
     let ghost = match &mut context.objects {
         None => GhostId(0),
         Some(objects) => {
@@ -29,8 +38,8 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
     Ok(FileKindV1::Path { path, ident, ghost: Some(ghost) })
 }
 
-/// Refuses a file that its own path does not lead to.
-pub(super) fn check_name(context: &Context<'_>, file: &FoundFile) -> CaptureResult<()> {
+/// The path of a file. One that its own path does not lead to is noted as such.
+pub(super) fn name(context: &mut Context<'_>, file: &FoundFile) -> CaptureResult<Vec<u8>> {
     let found = std::fs::symlink_metadata(OsStr::from_bytes(&file.link));
     let same = found.as_ref().is_ok_and(|found| {
         (found.dev(), found.ino()) == (file.meta.dev(), file.meta.ino())
@@ -38,7 +47,14 @@ pub(super) fn check_name(context: &Context<'_>, file: &FoundFile) -> CaptureResu
             || found.mode() == file.meta.mode() && found.rdev() == file.meta.rdev() && is_pseudo(&file.link)
     });
     if same {
-        return Ok(());
+        return Ok(file.link.clone());
+    }
+    let saved = match &mut context.objects {
+        None => true,
+        Some(objects) => capture_nameless(objects, file.dup(), &file.meta, &file.link, User::File(file.id))?,
+    };
+    if saved {
+        return Ok(file.path().to_vec());
     }
     let reason = if file.link.ends_with(b" (deleted)") {
         "its name was removed, and under what other name it can be found the kernel does not tell".to_owned()

@@ -1,10 +1,11 @@
 //! Terminals: pseudo terminals whose master is in the job, with their settings and sessions; and the one outside that the job was started at.
-use super::{Context, FoundFile, device, stdio};
+use super::{Context, FoundFile, device, path, stdio};
 use crate::error::{CaptureError, CaptureResult};
 use ckpt_image::record::{FileKindV1, TerminalEndV1, TerminalPairV1, TerminalSideV1, TerminalV1, TermiosV1};
 use ckpt_sys::proc::stat::Stat;
 use ckpt_sys::{SysError, descriptor, socket, terminal};
 use nix::errno::Errno;
+use nix::sys::stat::{major, minor};
 use std::collections::HashMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -75,8 +76,13 @@ fn outside(
     let standing = stdio::number(context, file);
     let same = ends.iter().filter(|other| other.info.access() == file.info.access());
     let mut related = same.chain(ends).filter_map(|other| stdio::number(context, other));
+    let number = standing.or_else(|| related.next());
+    if number.is_none() && is_fixed(file) {
+        let rdev = file.meta.rdev();
+        return Ok(FileKindV1::Device { path: path::name(context, file)?, rdev });
+    }
     // The controlling terminal is the one that the job was started at, whatever became of descriptors 0, 1 and 2.
-    let number = standing.or_else(|| related.next()).or_else(|| (session != 0).then_some(0));
+    let number = number.or_else(|| (session != 0).then_some(0));
     let Some(number) = number else {
         return Err(context.unsupported(
             file,
@@ -91,6 +97,11 @@ fn outside(
     let first = ends.iter().map(|end| end.id).min() == Some(file.id);
     let state = if first { Some(state(context, file, device, None)?) } else { None };
     Ok(end(file, side, state))
+}
+
+/// A console or a virtual terminal: they are the machine's, and there under their names whoever uses them.
+fn is_fixed(file: &FoundFile) -> bool {
+    matches!((major(file.meta.rdev()), minor(file.meta.rdev())), (4, 0..64) | (5, 1))
 }
 
 fn end(file: &FoundFile, side: TerminalSideV1, state: Option<TerminalV1>) -> FileKindV1 {

@@ -85,7 +85,7 @@ pub enum FileKindV1 {
     },
     /// pidfd_open(2), of a process of the job.
     Pidfd {
-        /// The process; 0: one that has ended and was waited for.
+        /// The process; less than 0: one that has ended and was waited for, the same for all descriptors of it.
         pid: i32,
         /// The exit status of such a one, as wait(2) has it, when the kernel tells.
         status: Option<i32>,

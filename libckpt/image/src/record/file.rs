@@ -65,6 +65,12 @@ pub enum LockClassV1 {
     Posix,
     /// fcntl(F_OFD_SETLK): the open file description owns it.
     Ofd,
+    /// fcntl(F_SETLEASE): a lease, held by the open file description.
+    Lease,
+    /// A lease that another process asks to be lowered to a read lease.
+    LeaseToRead,
+    /// A lease that another process asks to be given up.
+    LeaseToNone,
 }
 
 /// What tells whether a file is still the same.

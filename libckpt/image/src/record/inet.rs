@@ -10,6 +10,8 @@ pub struct InternetV1 {
     pub memberships: Vec<MembershipV1>,
     /// Connections that waited to be accepted from a listener and are not in the image.
     pub waiting: u32,
+    /// It is bound to an address that the machine did not have (IP_FREEBIND).
+    pub freely_bound: bool,
 }
 
 /// A datagram as it arrived.

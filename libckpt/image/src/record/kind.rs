@@ -1,7 +1,7 @@
 //! The table of top-level records: which numbers an image has them under.
 use super::{
-    DeadTaskV1, FdTableV1, FsV1, GhostV1, InventoryV1, MessageQueueV1, MmV1, NamedFileV1, NamespacesV1,
-    OpenFileV1, SeccompFilterV1, SemaphoresV1, ShmemV1, SighandV1, TaskV1, ThreadV1,
+    DeadTaskV1, FdTableV1, FsV1, GhostV1, InventoryV1, MessageQueueV1, MmV1, NamedFileV1, NamelessV1,
+    NamespacesV1, OpenFileV1, SeccompFilterV1, SemaphoresV1, ShmemV1, SighandV1, TaskV1, ThreadV1,
 };
 use wincode::config::Configuration;
 use wincode::{SchemaReadOwned, SchemaWrite};
@@ -72,4 +72,5 @@ records! {
     14 1 required NamedFileV1;
     15 1 required MessageQueueV1;
     16 1 required NamespacesV1;
+    17 1 required NamelessV1;
 }

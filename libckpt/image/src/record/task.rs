@@ -47,4 +47,8 @@ pub struct TaskV1 {
     pub coredump_filter: u32,
     /// The task was stopped by a signal (state T), and stays so.
     pub stopped: bool,
+    /// The signal that stopped it; 0: none.
+    pub stop_signal: i32,
+    /// /proc/PID/loginuid; `u32::MAX`: not set.
+    pub loginuid: u32,
 }

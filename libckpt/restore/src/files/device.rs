@@ -1,4 +1,5 @@
 //! Character devices without state.
+use super::Maker;
 use super::common::{open_flags, show};
 use crate::error::{RestoreError, RestoreResult};
 use ckpt_image::record::OpenFileV1;
@@ -8,7 +9,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
 /// Opens the device again.
-pub(super) fn make(file: &OpenFileV1, path: &[u8], rdev: u64) -> RestoreResult<OwnedFd> {
+pub(super) fn make(
+    maker: &Maker<'_, '_>,
+    file: &OpenFileV1,
+    path: &[u8],
+    rdev: u64,
+) -> RestoreResult<OwnedFd> {
+    let path = maker.contents.nameless.link(file.id).unwrap_or(path);
     let fd = super::path::open(path, open_flags(file), libc::S_IFCHR, "the program")?;
     let opened = File::from(fd);
     let now = opened.metadata().map_err(|error| SysError::new("fstat", show(path), error))?;

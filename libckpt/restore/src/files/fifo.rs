@@ -2,7 +2,7 @@
 use super::common::open_flags;
 use super::{Maker, path, pipe};
 use crate::error::RestoreResult;
-use ckpt_image::record::{FileKindV1, OpenFileV1, PipeEndV1};
+use ckpt_image::record::{FileKindV1, OpenFileId, OpenFileV1, PipeEndV1};
 use ckpt_sys::descriptor;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -10,8 +10,13 @@ use std::os::fd::AsFd;
 /// Opens all FIFOs again.
 pub(super) fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1]) -> RestoreResult<()> {
     let mut fifos: BTreeMap<&[u8], Vec<(&OpenFileV1, &PipeEndV1)>> = BTreeMap::new();
+    let links: BTreeMap<OpenFileId, Vec<u8>> = files
+        .iter()
+        .filter_map(|file| Some((file.id, maker.contents.nameless.link(file.id)?.to_vec())))
+        .collect();
     for file in files {
         if let FileKindV1::Fifo { path, pipe } = &file.kind {
+            let path = links.get(&file.id).unwrap_or(path);
             fifos.entry(path).or_default().push((file, pipe));
         }
     }

@@ -1,10 +1,13 @@
 //! inotify(7).
+use super::Maker;
 use super::common::show;
 use crate::error::{RestoreError, RestoreResult};
-use ckpt_image::record::InotifyWatchV1;
+use crate::nameless::Watched;
+use ckpt_image::record::{InotifyWatchV1, OpenFileId};
 use ckpt_sys::{SysError, descriptor};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, fchmod};
+use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 const QUEUE_LIMIT: &str = "/proc/sys/fs/inotify/max_queued_events";
@@ -12,7 +15,30 @@ const QUEUE_LIMIT: &str = "/proc/sys/fs/inotify/max_queued_events";
 const EVENT: u32 = 16;
 
 /// Makes an instance with the watches that it had, under their numbers.
-pub(super) fn make(watches: &[InotifyWatchV1], unread: u32) -> RestoreResult<OwnedFd> {
+pub(super) fn make(
+    maker: &mut Maker<'_, '_>,
+    id: OpenFileId,
+    watches: &[InotifyWatchV1],
+    unread: u32,
+) -> RestoreResult<OwnedFd> {
+    let mut links = HashMap::new();
+    for watch in watches {
+        let link = match maker.contents.nameless.watched(id, watch.wd).cloned() {
+            None => continue,
+            Some(Watched::Link(link)) => link,
+            Some(Watched::Ghost(ghost)) => maker.contents.ghost_link(maker.image, ghost)?,
+        };
+        links.insert(watch.wd, link);
+    }
+    instance(watches, unread, &links)
+}
+
+/// An instance; watches with a number in `links` are put on what that leads to.
+fn instance(
+    watches: &[InotifyWatchV1],
+    unread: u32,
+    links: &HashMap<i32, Vec<u8>>,
+) -> RestoreResult<OwnedFd> {
     let inotify = descriptor::new_inotify()?;
     if unread > 0 {
         overflow(inotify.as_fd())?;
@@ -20,7 +46,10 @@ pub(super) fn make(watches: &[InotifyWatchV1], unread: u32) -> RestoreResult<Own
     for watch in watches {
         descriptor::set_next_watch(inotify.as_fd(), watch.wd)?;
         // The path has no links left to follow, unless the watch is on a link itself.
-        let added = descriptor::add_watch(inotify.as_fd(), &watch.path, watch.mask | libc::IN_DONT_FOLLOW);
+        let added = match links.get(&watch.wd) {
+            Some(link) => descriptor::add_watch(inotify.as_fd(), link, watch.mask & !libc::IN_DONT_FOLLOW),
+            None => descriptor::add_watch(inotify.as_fd(), &watch.path, watch.mask | libc::IN_DONT_FOLLOW),
+        };
         let wd = added.map_err(|errno| RestoreError::File {
             path: show(&watch.path),
             reason: format!("the program watches it (inotify), and it cannot be watched: {errno}"),
@@ -84,7 +113,7 @@ mod tests {
         std::fs::create_dir(&directory).unwrap();
         let path = directory.as_os_str().as_bytes().to_vec();
         let watch = InotifyWatchV1 { wd: 7, mask: libc::IN_CREATE, path };
-        let inotify = make(&[watch], 64).unwrap();
+        let inotify = instance(&[watch], 64, &HashMap::new()).unwrap();
         std::fs::write(directory.join("new"), b"").unwrap();
         std::fs::remove_dir_all(&directory).unwrap();
         let mut events = [0_u8; 4096];

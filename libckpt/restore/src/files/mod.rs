@@ -158,16 +158,17 @@ fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1], masters: Masters) -
     for file in files {
         let made = match &file.kind {
             FileKindV1::Path { path, ident, ghost } => path::make(maker, file, path, ident, *ghost)?,
-            FileKindV1::Device { path, rdev } => device::make(file, path, *rdev)?,
+            FileKindV1::Device { path, rdev } => device::make(maker, file, path, *rdev)?,
             FileKindV1::Eventfd { count, semaphore } => eventfd::make(*count, *semaphore)?,
             FileKindV1::Epoll { .. } => epoll::make()?,
             FileKindV1::Timerfd { .. } => timerfd::make(maker.image, &file.kind)?,
             FileKindV1::Signalfd { mask } => signalfd::make(*mask)?,
             FileKindV1::Memfd { shmem } => memfd::make(maker, file, *shmem)?,
-            FileKindV1::Pidfd { pid, status } => pidfd::make(file, *pid, *status)?,
+            FileKindV1::Pidfd { pid, .. } if *pid > 0 => pidfd::make(file, *pid)?,
             FileKindV1::Stdio { number, .. } => stdio::make(maker.stdio, file, *number)?,
             // These belong together in groups, or must come last.
-            FileKindV1::Pipe(_)
+            FileKindV1::Pidfd { .. }
+            | FileKindV1::Pipe(_)
             | FileKindV1::Fifo { .. }
             | FileKindV1::Socket(_)
             | FileKindV1::Terminal(_)
@@ -179,6 +180,7 @@ fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1], masters: Masters) -
         };
         maker.made.insert(file.id, made);
     }
+    pidfd::make_ended(maker, files)?;
     pipe::make_all(maker, files)?;
     mqueue::make_all(maker, files)?;
     fifo::make_all(maker, files)?;
@@ -189,7 +191,7 @@ fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1], masters: Masters) -
     // Last: what is opened and bound before does not become an event.
     for file in files {
         let made = match &file.kind {
-            FileKindV1::Inotify { watches, unread } => inotify::make(watches, *unread)?,
+            FileKindV1::Inotify { watches, unread } => inotify::make(maker, file.id, watches, *unread)?,
             FileKindV1::Fanotify { flags, event_flags, marks } => {
                 fanotify::make(*flags, *event_flags, marks)?
             }

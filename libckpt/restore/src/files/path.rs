@@ -23,12 +23,18 @@ pub(super) fn make(
         let opened = descriptor::open(&link, flags, 0);
         return Ok(opened.map_err(|errno| SysError::new("open", show(&link), errno))?);
     }
+    if let Some(opened) = maker.contents.nameless.take(file.id) {
+        return Ok(opened);
+    }
     let holder = maker.sites.iter().find_map(|site| {
         let fd = site.table.fds.iter().find(|fd| fd.file == file.id)?;
         Some(format!("descriptor {} of pid {}", fd.fd, site.builder.remote.pid()))
     });
     let who = holder.unwrap_or_else(|| "the program".to_owned());
-    open(path, open_flags(file), ident.mode, &who)
+    match maker.contents.nameless.link(file.id) {
+        Some(link) => open(link, open_flags(file) & !libc::O_NOFOLLOW, ident.mode, &who),
+        None => open(path, open_flags(file), ident.mode, &who),
+    }
 }
 
 /// Opens a file that must be there and be of the same type; `mode` is what it had, `who` has it.

@@ -17,7 +17,7 @@ pub enum InjectError {
     #[error(transparent)]
     Sys(#[from] SysError),
     /// The target has no system call instruction that could be found.
-    #[error("pid {pid} has no vDSO to make a system call from")]
+    #[error("pid {pid} has no instruction to make a system call with")]
     NoEntry {
         /// Process.
         pid: i32,

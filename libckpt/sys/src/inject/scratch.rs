@@ -121,15 +121,25 @@ pub fn leftovers(pid: i32, memory: &ProcessMemory) -> InjectResult<Vec<Scratch>>
     Ok(found)
 }
 
-/// A system call instruction in the target: in its vDSO.
+/// A system call instruction in the target: in its vDSO; if the program has unmapped that, in its own code.
 pub(super) fn find_syscall_insn(pid: i32, memory: &ProcessMemory) -> InjectResult<CodeAddr> {
-    let vdso = proc::maps::find_special(pid, b"[vdso]")?.ok_or(InjectError::NoEntry { pid })?;
-    let len = usize::try_from(vdso.end - vdso.start).unwrap_or(0);
-    let mut text = vec![0; len];
-    memory.read(RemoteAddr::new(vdso.start), &mut text)?;
-    let at = text
-        .windows(arch::SYSCALL_INSN.len())
-        .position(|window| window == arch::SYSCALL_INSN)
-        .ok_or(InjectError::NoEntry { pid })?;
-    Ok(CodeAddr::new(vdso.start + u64::try_from(at).unwrap_or(0)))
+    const CODE: u32 = (libc::PROT_READ | libc::PROT_EXEC).unsigned_abs();
+    const PIECE_MAX: u64 = 4 << 20;
+    let mappings = proc::maps::maps(pid)?;
+    let (vdso, others): (Vec<_>, Vec<_>) = mappings
+        .iter()
+        .filter(|mapping| mapping.prot & CODE == CODE && mapping.path != b"[vsyscall]")
+        .partition(|mapping| mapping.path == b"[vdso]");
+    for mapping in vdso.into_iter().chain(others) {
+        let len = (mapping.end - mapping.start).min(PIECE_MAX);
+        let mut text = vec![0; usize::try_from(len).unwrap_or(0)];
+        if memory.read(RemoteAddr::new(mapping.start), &mut text).is_err() {
+            continue;
+        }
+        let found = text.windows(arch::SYSCALL_INSN.len()).position(|window| window == arch::SYSCALL_INSN);
+        if let Some(at) = found {
+            return Ok(CodeAddr::new(mapping.start + u64::try_from(at).unwrap_or(0)));
+        }
+    }
+    Err(InjectError::NoEntry { pid })
 }

@@ -31,6 +31,10 @@ pub(super) fn peek_queue(
             "Try again when the program has read them, or close the socket before saving",
         ))
     };
+    // A socket whose reading was shut down is always ready to tell so; what arrived before is still there.
+    if record.shutdown & 1 != 0 && descriptor::readable_bytes(fd)? == 0 {
+        return Ok(queue);
+    }
     if record.protocol != libc::IPPROTO_UDP {
         return refuse("datagrams of UDP-Lite wait in its queue, which cannot be saved yet");
     }
@@ -43,6 +47,10 @@ pub(super) fn peek_queue(
     let mut guard = if before < 0 { None } else { Some(PeekOffset::set(file, 0, before, journal)?) };
     let mut at = 0;
     while let Some(message) = socket::receive(fd, DATAGRAM_MAX, libc::MSG_PEEK)? {
+        // Behind the last one comes the end.
+        if record.shutdown & 1 != 0 && message.data.is_empty() && message.from.is_empty() {
+            break;
+        }
         at += message.data.len();
         split(&mut queue, message);
         match &mut guard {

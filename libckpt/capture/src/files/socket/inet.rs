@@ -4,8 +4,9 @@ use super::{datagrams, filter, multicast, options, tcp};
 use crate::error::CaptureResult;
 use crate::files::{Context, FoundFile};
 use ckpt_image::record::{FileKindV1, SocketStateV1, SocketV1};
-use ckpt_sys::{descriptor, socket, tcp_state};
-use std::os::fd::BorrowedFd;
+use ckpt_sys::{descriptor, inet_diag, socket, tcp_state};
+use nix::errno::Errno;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// `tcpi_unacked` and `tcpi_sacked` in `struct tcp_info`: of a listener the connections that wait, and the backlog.
 const TCPI_UNACKED: std::ops::Range<usize> = 24..28;
@@ -55,6 +56,7 @@ pub(super) fn describe_stream(
         options::add_idle(fd, &mut record.options)?;
         SocketStateV1::Unconnected
     };
+    record.internet.freely_bound = is_freely_bound(&record);
     Ok(FileKindV1::Socket(Box::new(record)))
 }
 
@@ -83,12 +85,35 @@ pub(super) fn describe_datagram(
     record.local = bound_name(file)?;
     record.options = options::read_options(file.dup(), &record)?;
     filter::add(context, file, &mut record)?;
+    record.shutdown = shutdown(&record)?;
+    record.internet.freely_bound = is_freely_bound(&record);
     record.internet.memberships = multicast::memberships(context, file, &record)?;
     record.internet.datagrams = datagrams::peek_queue(context, file, &record)?;
     if let Some(address) = socket::peer_name(file.dup())?.filter(|address| !address.is_empty()) {
         record.state = SocketStateV1::ConnectedTo { address };
     }
     Ok(FileKindV1::Socket(Box::new(record)))
+}
+
+/// What directions of a UDP socket have been shut down.
+fn shutdown(record: &SocketV1) -> CaptureResult<u32> {
+    let port = record.local.get(2..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u16::from_be_bytes);
+    if port == 0 {
+        return Ok(0);
+    }
+    let all = inet_diag::sockets(record.domain, record.protocol, port)?;
+    let own = all.into_iter().find(|socket| u64::from(socket.inode) == record.inode);
+    Ok(own.map_or(0, |socket| u32::from(socket.shutdown) & 3))
+}
+
+/// Whether a socket is bound to an address that this machine does not have: another one cannot be bound to it.
+fn is_freely_bound(record: &SocketV1) -> bool {
+    let mut address = record.local.clone();
+    let Some(port) = address.get_mut(2..4) else { return false };
+    port.fill(0);
+    socket::new(record.domain, libc::SOCK_DGRAM, 0)
+        .and_then(|probe| socket::bind(probe.as_fd(), &address))
+        .is_err_and(|error| error.errno() == Some(Errno::EADDRNOTAVAIL))
 }
 
 /// The name of a socket; empty when it is the one that every new socket has.

@@ -21,6 +21,7 @@ const COMMON: Table = &[
     (libc::SOL_SOCKET, libc::SO_REUSEPORT, INT),
     (libc::SOL_SOCKET, libc::SO_DONTROUTE, INT),
     (libc::SOL_SOCKET, libc::SO_BROADCAST, INT),
+    (libc::SOL_SOCKET, libc::SO_NO_CHECK, INT),
     (libc::SOL_SOCKET, libc::SO_KEEPALIVE, INT),
     (libc::SOL_SOCKET, libc::SO_OOBINLINE, INT),
     (libc::SOL_SOCKET, libc::SO_PRIORITY, INT),

@@ -40,6 +40,14 @@ pub(super) fn describe(
             }
         }
     };
+    // Their other ends have no inode any more.
+    if diag.waiting.contains(&0) {
+        return Err(context.unsupported(
+            file,
+            "a connection to it was closed by the other side before it was accepted",
+            "Save again when the program has accepted it",
+        ));
+    }
     record.state = state;
     record.local = socket::local_name(file.dup())?;
     record.bound_file = bound_file(context.index.holder(file), &record.local, &diag);

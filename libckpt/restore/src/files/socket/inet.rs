@@ -14,16 +14,30 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &[(OpenFileId, &SocketV1)]) -> RestoreResult<()> {
     for (id, socket) in sockets {
         if !matches!(socket.state, SocketStateV1::Tcp(_)) {
-            maker.made.insert(*id, make(socket)?);
+            let crowded = sockets.iter().any(|(other, at)| other != id && shares_port(at, socket));
+            maker.made.insert(*id, make(socket, crowded)?);
         }
+    }
+    // When all are bound: one of them may have given up the option since.
+    for (id, socket) in sockets.iter().filter(|(id, _)| maker.made.contains_key(id)) {
+        options::share_port(maker.made(*id)?, socket)?;
     }
     Ok(())
 }
 
-fn make(record: &SocketV1) -> RestoreResult<OwnedFd> {
-    let made = match try_make(record) {
+/// Whether two sockets are bound to one port.
+fn shares_port(one: &SocketV1, other: &SocketV1) -> bool {
+    let port = |socket: &SocketV1| bytes_at::<2>(&socket.local, 2).map_or(0, u16::from_be_bytes);
+    one.protocol == other.protocol && port(one) != 0 && port(one) == port(other)
+}
+
+/// Makes one; `crowded`: another socket of the job has its port.
+fn make(record: &SocketV1, crowded: bool) -> RestoreResult<OwnedFd> {
+    let made = match try_make(record, crowded) {
         // What is left of the killed process's connections keeps the port for a minute, unless both had SO_REUSEADDR.
-        Err(error) if error.errno() == Some(Errno::EADDRINUSE) && clear_port(record) => try_make(record),
+        Err(error) if error.errno() == Some(Errno::EADDRINUSE) && clear_port(record) => {
+            try_make(record, crowded)
+        }
         other => other,
     }
     .map_err(|error| match error.call {
@@ -37,10 +51,18 @@ fn make(record: &SocketV1) -> RestoreResult<OwnedFd> {
     if let SocketStateV1::ConnectedTo { address } = &record.state {
         socket::connect(made.as_fd(), address).map_err(|error| refused(address, "is connected", &error))?;
     }
+    let directions = [(1, libc::SHUT_RD), (2, libc::SHUT_WR)];
+    for (_, how) in directions.iter().filter(|(bit, _)| record.shutdown & bit != 0) {
+        match socket::shutdown(made.as_fd(), *how) {
+            // It was connected when it was shut down, and is no more.
+            Err(error) if error.errno() != Some(Errno::ENOTCONN) => return Err(error.into()),
+            _ => {}
+        }
+    }
     Ok(made)
 }
 
-fn try_make(record: &SocketV1) -> SysResult<OwnedFd> {
+fn try_make(record: &SocketV1, crowded: bool) -> SysResult<OwnedFd> {
     let made = socket::new(record.domain, record.kind, record.protocol)?;
     let fd = made.as_fd();
     if !record.local.is_empty() {
@@ -48,9 +70,12 @@ fn try_make(record: &SocketV1) -> SysResult<OwnedFd> {
         if record.kind == libc::SOCK_STREAM {
             socket::set_int_option(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
         }
-        socket::bind(fd, &record.local)?;
+        if crowded {
+            socket::set_int_option(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+        }
+        bind(fd, record)?;
     }
-    options::all(fd, record)?;
+    options::all_but_port(fd, record)?;
     if let SocketStateV1::Listening { backlog } = &record.state {
         socket::listen(fd, *backlog)?;
     }
@@ -62,6 +87,14 @@ fn no_ping() -> RestoreError {
         reason: "it does not let ckpt's group make the program's ICMP socket".into(),
         remedy: "Allow it (sysctl net.ipv4.ping_group_range='0 2147483647') and restore again".into(),
     }
+}
+
+/// Binds a socket. One that has an address which this machine did not have when it was saved has it by IP_FREEBIND, whatever became of that option.
+fn bind(fd: BorrowedFd<'_>, record: &SocketV1) -> SysResult<()> {
+    if record.internet.freely_bound {
+        socket::set_int_option(fd, libc::IPPROTO_IP, libc::IP_FREEBIND, 1)?;
+    }
+    socket::bind(fd, &record.local)
 }
 
 /// Ends what is left, without any process, of connections from the address that a TCP socket needs; whether there was any.

@@ -36,6 +36,18 @@ pub(super) fn all(fd: BorrowedFd<'_>, socket: &SocketV1) -> SysResult<()> {
     restore(fd, socket, |which| !settled || which != (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY))
 }
 
+/// Sets all options but [`share_port`].
+pub(super) fn all_but_port(fd: BorrowedFd<'_>, socket: &SocketV1) -> SysResult<()> {
+    let settled = !socket.local.is_empty();
+    let later = [(libc::SOL_SOCKET, libc::SO_REUSEPORT), (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY)];
+    restore(fd, socket, |which| !settled || !later.contains(&which))
+}
+
+/// Whether others may be bound to the socket's port.
+pub(super) fn share_port(fd: BorrowedFd<'_>, socket: &SocketV1) -> SysResult<()> {
+    restore(fd, socket, |which| which == (libc::SOL_SOCKET, libc::SO_REUSEPORT))
+}
+
 /// Sets the options of a connection that is lost.
 pub(super) fn of_lost(fd: BorrowedFd<'_>, socket: &SocketV1) -> SysResult<()> {
     restore(fd, socket, |which| !OF_THE_NETWORK.contains(&which))
