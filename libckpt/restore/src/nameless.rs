@@ -84,7 +84,7 @@ impl Nameless {
             }
             NamelessNodeV1::Process => {
                 let number = path.file_name().and_then(|name| name.to_str()?.parse().ok()).unwrap_or(0);
-                self.processes.push(spawn::waiting_child(number)?);
+                self.processes.push(spawn::waiting_process(number, false)?);
                 record.path.clone()
             }
             NamelessNodeV1::Elsewhere { device, handle_kind, handle } => {
