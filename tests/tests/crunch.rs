@@ -1,6 +1,6 @@
 //! What `programs/crunch.py` and `programs/Crunch.java` compute, computed once more.
 use ckpt_tests::real::{Program, Steps};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What `crunch.py` and `Crunch.java` compute.
 struct Crunch {
@@ -36,17 +36,11 @@ pub(crate) struct Stepping {
     job: &'static str,
     steps: Steps,
     crunch: Crunch,
-    data: Option<PathBuf>,
 }
 
 impl Stepping {
     pub(crate) fn new(job: &'static str, steps: &Path) -> Self {
-        Stepping { job, steps: Steps::of(steps), crunch: Crunch::new(), data: None }
-    }
-
-    /// It computes in files, which are in this directory or which symbolic links in it name.
-    pub(crate) fn in_files(self, dir: &Path) -> Self {
-        Stepping { data: Some(dir.to_owned()), ..self }
+        Stepping { job, steps: Steps::of(steps), crunch: Crunch::new() }
     }
 }
 
@@ -69,9 +63,5 @@ impl Program for Stepping {
 
     fn first_state(&mut self) -> u64 {
         self.steps.first(&mut |step| self.crunch.checksum(step))
-    }
-
-    fn data_files(&self) -> Option<&Path> {
-        self.data.as_deref()
     }
 }

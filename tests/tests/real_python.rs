@@ -32,17 +32,13 @@ fn real_python_with_a_pool_shared_memory_and_queues() {
         let dir = sandbox.dir().join("pool");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/programs/pool.py");
         let name = sandbox.dir().file_name().expect("a name");
-        // POSIX shared memory is a file, whose contents are the user's to put back.
-        let memory = SharedMemory(Path::new("/dev/shm").join(name));
-        let data = sandbox.dir().join("data");
-        std::fs::create_dir(&data).expect("directory");
-        std::os::unix::fs::symlink(&memory.0, data.join("memory")).expect("link");
+        let _memory = SharedMemory(Path::new("/dev/shm").join(name));
         let mut command = Command::new("/usr/bin/python3");
         command.arg(script).arg(dir.join("steps")).arg(name);
         let process = start(sandbox, &dir, "pool", &mut command, false);
         until("python computes", || dir.join("steps").exists().then_some(()));
         sandbox.attach(process.pid(), "pool");
-        let mut pool = Stepping::new("pool", &dir.join("steps")).in_files(&data);
+        let mut pool = Stepping::new("pool", &dir.join("steps"));
         survive_rounds(sandbox, &mut pool, process);
     });
 }

@@ -327,6 +327,9 @@ impl Frozen {
         for shmem in &self.objects.shmems {
             writer.record(shmem)?;
         }
+        for file in &self.objects.tmpfs_files {
+            writer.record(file)?;
+        }
         for ghost in &self.objects.ghosts {
             writer.record(ghost)?;
         }

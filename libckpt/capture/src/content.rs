@@ -79,8 +79,8 @@ fn seals(file: &File) -> CaptureResult<u32> {
     u32::try_from(seals).map_err(|_| SysError::last("fcntl(F_GET_SEALS)", describe(file)).into())
 }
 
-/// Copies all that is not a hole.
-fn copy(objects: &mut Objects, file: &File, space: Space, size: u64) -> CaptureResult<()> {
+/// Copies all of an object that is not a hole.
+pub(crate) fn copy(objects: &mut Objects, file: &File, space: Space, size: u64) -> CaptureResult<()> {
     let mut at = 0;
     while let Some(start) = seek(file, at, Whence::SeekData)?.filter(|start| *start < size) {
         let end = seek(file, start, Whence::SeekHole)?.unwrap_or(size).min(size);

@@ -4,7 +4,7 @@ use crate::files::RingUsers;
 use crate::seccomp::Filters;
 use crate::unix_peers::UnixPeers;
 use ckpt_image::page::Space;
-use ckpt_image::record::{GhostId, GhostV1, NamelessV1, OpenFileV1, ShmemId, ShmemV1};
+use ckpt_image::record::{GhostId, GhostV1, NamelessV1, OpenFileV1, ShmemId, ShmemV1, TmpfsFileV1};
 use std::collections::HashMap;
 
 /// Bytes that were copied while the job was frozen, to be stored after it runs on.
@@ -28,6 +28,8 @@ pub(crate) struct Objects {
     pub(crate) open_files: Vec<OpenFileV1>,
     /// Shared memory.
     pub(crate) shmems: Vec<ShmemV1>,
+    /// Files of a tmpfs that are mapped shared.
+    pub(crate) tmpfs_files: Vec<TmpfsFileV1>,
     /// Unlinked files.
     pub(crate) ghosts: Vec<GhostV1>,
     /// Files that no path leads to.
@@ -52,7 +54,7 @@ impl Objects {
         Self { held, unix_peers, ..Self::default() }
     }
 
-    /// The id of the shared memory object with this inode, and whether it is new: then the caller adds its record and its pages.
+    /// The id of the shared memory object or tmpfs file with this inode, and whether it is new: then the caller adds its record and its pages.
     pub(crate) fn shmem(&mut self, key: InodeKey) -> (ShmemId, bool) {
         let next = ShmemId(u32::try_from(self.shmem_ids.len()).unwrap_or(u32::MAX));
         let id = *self.shmem_ids.entry(key).or_insert(next);

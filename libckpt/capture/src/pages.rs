@@ -213,7 +213,8 @@ pub(crate) fn store_objects(
 ) -> CaptureResult<()> {
     let shmems = objects.shmems.iter().map(|shmem| (Space::Shmem(shmem.id), shmem.size));
     let ghosts = objects.ghosts.iter().map(|ghost| (Space::Ghost(ghost.id), ghost.size));
-    for (space, size) in shmems.chain(ghosts) {
+    let files = objects.tmpfs_files.iter().map(|file| (Space::Shmem(file.id), file.size));
+    for (space, size) in shmems.chain(files).chain(ghosts) {
         let pages = size.div_ceil(PAGE);
         writer.live(space, 0, pages)?;
         writer.absent(space, 0, pages)?;

@@ -8,11 +8,11 @@ use crate::process::Process;
 use crate::sharing::{self, Shared};
 use crate::thread::{Still, View, capture_thread};
 use crate::tree::Member;
-use crate::{capture, files, fs, leftovers, mm, pages, shared_pages, sighand, task, vma};
+use crate::{capture, controls, files, fs, leftovers, mm, pages, shared_pages, sighand, task, vma};
 use ckpt_dirty::Tracking;
 use ckpt_image::CheckpointWriter;
 use ckpt_image::record::{
-    BackingV1, FdTableId, FsId, FsV1, MmV1, SighandId, SighandV1, TaskV1, ThreadV1, VmaV1,
+    BackingV1, ControlsV1, FdTableId, FsId, FsV1, MmV1, SighandId, SighandV1, TaskV1, ThreadV1, VmaV1,
 };
 use ckpt_sys::inject::{Gadgets, Hints, Injector};
 use ckpt_sys::memory::ProcessMemory;
@@ -70,6 +70,7 @@ enum Pages {
 pub(crate) struct ProcessState {
     task: TaskV1,
     threads: Vec<ThreadV1>,
+    controls: ControlsV1,
     /// None: another process's record has it, for they share it.
     memory: Option<Memory>,
     sighand: Option<SighandV1>,
@@ -143,11 +144,14 @@ impl<'a> Stopped<'a> {
         let owned =
             own(owners.memory).map(|()| capture_memory(&process, &mut injector, job, &before.mappings));
         let owned = owned.transpose()?;
+        let (mdwe, memory_merge) =
+            if owned.is_some() { controls::capture_memory(&mut injector)? } else { (0, false) };
         let fs = own(owners.fs).map(|()| fs::capture_fs(pid, &mut job.objects)).transpose()?;
         files(job, &process, &Journal::new(injector.scratch(), memory))?;
         let scratch = injector.finish_keeping_scratch()?;
 
         let rings = owned.as_ref().is_none_or(|memory| has_rings(&memory.mm));
+        let mut controls = ControlsV1 { pid, mdwe, memory_merge, threads: Vec::with_capacity(tids.len()) };
         let mut threads = Vec::with_capacity(tids.len());
         // The leader comes last and takes the scratch area away.
         for (&tid, still) in tids.iter().zip(stills).rev() {
@@ -158,12 +162,13 @@ impl<'a> Stopped<'a> {
             if rings {
                 job.objects.ring_users.ask(&mut injector)?;
             }
+            controls.threads.push(controls::capture_thread(&mut injector)?);
             threads.push(capture_thread(&mut injector, still, &mut job.objects.filters)?);
             injector.finish()?;
         }
         threads.reverse();
         capture::point("capture.threads")?;
-        Ok((ProcessState { task, threads, memory: owned, sighand, fs }, process))
+        Ok((ProcessState { task, threads, controls, memory: owned, sighand, fs }, process))
     }
 }
 
@@ -233,6 +238,7 @@ impl ProcessState {
         stats: &mut pages::MemoryStats,
     ) -> CaptureResult<()> {
         writer.record(&self.task)?;
+        writer.record(&self.controls)?;
         for thread in &self.threads {
             writer.record(thread)?;
         }

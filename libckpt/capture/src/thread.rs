@@ -1,4 +1,5 @@
 //! One thread: registers and all that the kernel keeps for it.
+use crate::controls;
 use crate::creds::capture_creds;
 use crate::error::{CaptureError, CaptureResult};
 use crate::interrupted::{Earlier, Interrupted, LastRan};
@@ -33,6 +34,7 @@ pub(crate) struct Still {
 impl Still {
     /// Reads stopped thread `tid`. What the kernel would do to its registers on the way back to the program is done here.
     pub(crate) fn read(tid: i32, memory: &ProcessMemory, view: &View<'_>) -> CaptureResult<Self> {
+        controls::check_dispatch(view.pid, tid)?;
         let mut gpr = ptrace::gpr(tid)?;
         let rseq = ptrace::rseq(tid)?;
         if let Some(rseq) = &rseq

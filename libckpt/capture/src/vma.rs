@@ -2,7 +2,7 @@
 use crate::content;
 use crate::error::{CaptureError, CaptureResult};
 use crate::objects::Objects;
-use crate::{aio, files};
+use crate::{aio, files, tmpfs};
 use ckpt_image::record::{AioRingV1, BackingV1, FileIdent, MappedFileV1, VmaV1, vma_flags};
 use ckpt_sys::io_uring::{OFFSET_COMPLETIONS, OFFSET_ENTRIES, OFFSET_RINGS};
 use ckpt_sys::proc::maps::{self, Mapping};
@@ -136,6 +136,9 @@ pub(crate) fn capture_vma(
             };
             // A shared mapping that may be written needs a description that is open for writing.
             let writable = mapping.shared && mapping.has_flag(b"mw");
+            if writable && !unlinked {
+                tmpfs::capture(objects, &content::open_link(pid, &link())?, &mapping.path)?;
+            }
             let file = MappedFileV1 {
                 path: mapping.path.clone(),
                 ident: ident(&meta),

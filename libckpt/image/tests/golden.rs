@@ -52,6 +52,8 @@ fn check(image: &Image) {
         "message_queue": read_kind::<MessageQueueV1>(image),
         "namespaces": read_kind::<NamespacesV1>(image),
         "nameless": read_kind::<NamelessV1>(image),
+        "tmpfs_file": read_kind::<TmpfsFileV1>(image),
+        "controls": read_kind::<ControlsV1>(image),
     });
     for (kind, records) in expected().as_object().unwrap() {
         assert_eq!(found[kind], *records, "{kind}");
@@ -115,6 +117,8 @@ fn write() {
     write_kind::<MessageQueueV1>(&mut w, &records["message_queue"]);
     write_kind::<NamespacesV1>(&mut w, &records["namespaces"]);
     write_kind::<NamelessV1>(&mut w, &records["nameless"]);
+    write_kind::<TmpfsFileV1>(&mut w, &records["tmpfs_file"]);
+    write_kind::<ControlsV1>(&mut w, &records["controls"]);
     w.live(MM, 0, 80).unwrap();
     w.live(SHM, 1, 1).unwrap();
     w.live(GHOST, 0, 2).unwrap();

@@ -10,6 +10,7 @@ mod birth;
 mod builder;
 mod connections;
 mod content;
+mod controls;
 mod creds;
 mod dead_task;
 pub mod error;
@@ -36,6 +37,7 @@ mod task;
 mod terminal;
 mod thread;
 mod timer;
+mod tmpfs;
 mod vdso;
 mod vma;
 

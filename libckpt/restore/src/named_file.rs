@@ -1,6 +1,6 @@
 //! Files that the checkpoint refers to by path: whether those that are there now are those that the job had.
 use crate::error::{RestoreError, RestoreResult};
-use ckpt_image::record::{FileDigestV1, NamedFileV1};
+use ckpt_image::record::{FileDigestV1, NamedFileV1, TmpfsFileV1};
 use ckpt_image::{Image, file_digest};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
@@ -45,7 +45,10 @@ pub struct Difference {
 /// It may not; the error names them.
 pub fn changed_files(image: &Image, policy: ChangedFiles) -> Result<Vec<Difference>, RestoreError> {
     let files: Vec<NamedFileV1> = image.records()?;
-    let found: Vec<Difference> = files.iter().filter_map(difference).collect();
+    let held: Vec<TmpfsFileV1> = image.records()?;
+    // What the image holds the contents of is brought back to them.
+    let files = files.iter().filter(|file| held.iter().all(|held| held.path != file.path));
+    let found: Vec<Difference> = files.filter_map(difference).collect();
     let in_the_way = |file: &Difference| match policy {
         _ if file.gone => true,
         ChangedFiles::Data => file.code,

@@ -2,7 +2,9 @@
 use crate::error::{RestoreError, RestoreResult};
 use crate::family::Being;
 use ckpt_image::Image;
-use ckpt_image::record::{DeadTaskV1, FdTableV1, FsV1, MmV1, SeccompFilterV1, SighandV1, TaskV1, ThreadV1};
+use ckpt_image::record::{
+    ControlsV1, DeadTaskV1, FdTableV1, FsV1, MmV1, SeccompFilterV1, SighandV1, TaskV1, ThreadV1,
+};
 
 /// All of them.
 #[derive(Debug)]
@@ -12,6 +14,7 @@ pub(crate) struct Records {
     /// Zombies.
     pub(crate) dead: Vec<DeadTaskV1>,
     threads: Vec<ThreadV1>,
+    controls: Vec<ControlsV1>,
     mms: Vec<MmV1>,
     tables: Vec<FdTableV1>,
     fs: Vec<FsV1>,
@@ -33,6 +36,7 @@ impl Records {
             tasks,
             dead: image.records()?,
             threads: image.records()?,
+            controls: image.records()?,
             mms: image.records()?,
             tables: image.records()?,
             fs: image.records()?,
@@ -65,6 +69,14 @@ impl Records {
         let mm = self.mms.iter().find(|mm| mm.id == task.mm);
         let first = self.tasks.iter().find(|other| other.mm == task.mm);
         Ok((mm.ok_or_else(|| missing("address space", task.pid))?, is(first, task)))
+    }
+
+    /// What prctl(2) set for a process.
+    pub(crate) fn controls(&self, pid: i32) -> RestoreResult<&ControlsV1> {
+        self.controls
+            .iter()
+            .find(|controls| controls.pid == pid)
+            .ok_or_else(|| missing("prctl settings", pid))
     }
 
     /// All address spaces.

@@ -11,7 +11,8 @@ use crate::nameless::Nameless;
 use crate::records::Records;
 use crate::semaphores::Semaphores;
 use crate::terminal::Handover;
-use crate::{dead_task, family, files, fs, machine, mm, seccomp, sighand, task, thread, timer};
+use crate::tmpfs::TmpfsFiles;
+use crate::{controls, dead_task, family, files, fs, machine, mm, seccomp, sighand, task, thread, timer};
 use ckpt_dirty::Tracking;
 use ckpt_image::Image;
 use ckpt_image::record::TaskV1;
@@ -76,6 +77,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     let slots = birth::slots(&steps);
     let mut contents = Contents::default();
     contents.nameless = Nameless::make(image)?;
+    let tmpfs_files = TmpfsFiles::restore(image)?;
     let masters = files::Masters::open(image)?;
     let births = Births {
         records: &records,
@@ -128,6 +130,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     leaders.into_iter().for_each(Leader::keep);
     contents.segments.keep();
     contents.queues.keep();
+    tmpfs_files.keep();
     semaphores.keep();
     queues.keep();
     Ok(Restored { root_pid: records.tasks[0].pid, tracking: (!tracking.is_empty()).then_some(tracking) })
@@ -199,6 +202,7 @@ fn restore_shared(
     let (mm, own) = records.mm(task)?;
     if own {
         mm::seal(builder, mm)?;
+        controls::restore_memory(builder, records.controls(task.pid)?)?;
     }
     task::restore_features(builder, task)?;
     if let Some(sighand) = records.own_sighand(task)? {
@@ -226,6 +230,7 @@ fn restore_threads(
 ) -> RestoreResult<()> {
     let (mm, own_mm) = records.mm(task)?;
     let threads = records.threads(task.pid);
+    let controls = records.controls(task.pid)?;
     let mut filters = seccomp::Plan::new(&records.filters, &threads)?;
     filters.suspend()?;
     for thread in threads.into_iter().rev() {
@@ -235,6 +240,9 @@ fn restore_threads(
         if thread.tid == task.pid {
             sighand::restore_pending(&mut builder, &task.pending, true)?;
             timer::restore_itimers(&mut builder, &task.itimers)?;
+        }
+        if let Some(controls) = controls.threads.iter().find(|controls| controls.tid == thread.tid) {
+            controls::restore_thread(&mut builder, controls)?;
         }
         thread::restore_thread(&mut builder, thread, &mut filters)?;
         if thread.tid == task.pid && own_mm {

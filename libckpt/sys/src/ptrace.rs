@@ -254,6 +254,20 @@ pub fn pending(tid: i32, queue: Queue) -> SysResult<Vec<[u8; SIGINFO_SIZE]>> {
     }
 }
 
+/// Whether a stopped thread has its system calls handed to itself (PR_SET_SYSCALL_USER_DISPATCH); no on kernels that do not tell (before 6.4).
+pub fn dispatches_syscalls(tid: i32) -> SysResult<bool> {
+    const GET_CONFIGURATION: u32 = 0x4211;
+    // struct ptrace_sud_config: mode, selector, offset, len.
+    let mut configuration = [0u64; 4];
+    let at = configuration.as_mut_ptr().expose_provenance();
+    let name = "ptrace(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG)";
+    match call(GET_CONFIGURATION, name, tid, size_of_val(&configuration), at) {
+        Ok(_) => Ok(configuration[0] != 0),
+        Err(error) if matches!(error.errno(), Some(Errno::EIO | Errno::EINVAL)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// A restartable sequence's registration.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! The table of top-level records: which numbers an image has them under.
 use super::{
-    DeadTaskV1, FdTableV1, FsV1, GhostV1, InventoryV1, MessageQueueV1, MmV1, NamedFileV1, NamelessV1,
-    NamespacesV1, OpenFileV1, SeccompFilterV1, SemaphoresV1, ShmemV1, SighandV1, TaskV1, ThreadV1,
+    ControlsV1, DeadTaskV1, FdTableV1, FsV1, GhostV1, InventoryV1, MessageQueueV1, MmV1, NamedFileV1,
+    NamelessV1, NamespacesV1, OpenFileV1, SeccompFilterV1, SemaphoresV1, ShmemV1, SighandV1, TaskV1,
+    ThreadV1, TmpfsFileV1,
 };
 use wincode::config::Configuration;
 use wincode::{SchemaReadOwned, SchemaWrite};
@@ -73,4 +74,6 @@ records! {
     15 1 required MessageQueueV1;
     16 1 required NamespacesV1;
     17 1 required NamelessV1;
+    18 1 required TmpfsFileV1;
+    19 1 required ControlsV1;
 }

@@ -5,6 +5,7 @@
 //! readable. Records refer to each other by ids that are unique within one image ([`MmId`] and its kin), so that
 //! what the kernel shares between tasks is stored once and shared again after restore.
 mod aio;
+mod controls;
 mod creds;
 mod dead_task;
 mod fd;
@@ -29,9 +30,11 @@ mod task;
 mod terminal;
 mod thread;
 mod timer;
+mod tmpfs;
 mod vma;
 
 pub use aio::*;
+pub use controls::*;
 pub use creds::*;
 pub use dead_task::*;
 pub use fd::*;
@@ -56,6 +59,7 @@ pub use task::*;
 pub use terminal::*;
 pub use thread::*;
 pub use timer::*;
+pub use tmpfs::*;
 pub use vma::*;
 
 use serde::{Deserialize, Serialize};

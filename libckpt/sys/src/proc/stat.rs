@@ -31,6 +31,8 @@ pub struct Stat {
 
 /// PF_KTHREAD of [`Stat::flags`].
 pub const PF_KTHREAD: u64 = 0x0020_0000;
+/// PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE of [`Stat::flags`], which PR_SET_IO_FLUSHER sets.
+pub const PF_IO_FLUSHER: u64 = 0x0018_0000;
 /// PF_EXITING of [`Stat::flags`].
 pub const PF_EXITING: u64 = 0x4;
 

@@ -3,6 +3,9 @@ use super::{malformed, read_text};
 use crate::error::SysResult;
 use std::collections::HashMap;
 
+/// The lines that tell of speculation, by number of PR_SPEC_STORE_BYPASS and PR_SPEC_INDIRECT_BRANCH.
+pub const SPECULATION: [&str; 2] = ["Speculation_Store_Bypass", "SpeculationIndirectBranch"];
+
 /// The lines of status by their names.
 #[derive(Debug, Clone)]
 pub struct Status {
@@ -44,6 +47,18 @@ impl Status {
     pub fn mask(&self, name: &'static str) -> SysResult<u64> {
         let text = self.text(name).unwrap_or_default();
         u64::from_str_radix(text, 16).map_err(|_| malformed(name, self.tid))
+    }
+
+    /// What a thread has chosen (PR_SET_SPECULATION_CTRL), by a line of [`SPECULATION`]: PR_SPEC_ENABLE (2), PR_SPEC_DISABLE (4) or
+    /// PR_SPEC_FORCE_DISABLE (8); 0 where it has no choice.
+    #[must_use]
+    pub fn speculation(&self, line: &str) -> u32 {
+        match self.text(line) {
+            Some("thread vulnerable" | "conditional enabled") => 2,
+            Some("thread mitigated" | "conditional disabled") => 4,
+            Some("thread force mitigated" | "conditional force disabled") => 8,
+            _ => 0,
+        }
     }
 
     /// The octal number of line `name`.
