@@ -7,7 +7,10 @@ use crate::error::{RestoreError, RestoreResult};
 use crate::vma::{self, describe};
 use ckpt_image::record::{AioRingV1, VmaV1};
 use ckpt_sys::RemoteAddr;
+use ckpt_sys::SysError;
 use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 
 /// `struct aio_ring`: its size, and where its fields are; `struct io_event`.
 const HEADER: u64 = 32;
@@ -82,6 +85,7 @@ fn advance(builder: &mut Builder<'_>, vma: &VmaV1, ring: &AioRingV1) -> RestoreR
         return Ok(());
     }
     let null = vma::open(builder, b"/dev/null", false)?;
+    let pinned = Pinned::to_one_processor(builder.remote.pid())?;
     let unread = (ring.tail + ring.capacity - ring.head) % ring.capacity;
     for (count, consume) in [(ring.head, true), (unread, false)] {
         let mut left = count;
@@ -93,6 +97,7 @@ fn advance(builder: &mut Builder<'_>, vma: &VmaV1, ring: &AioRingV1) -> RestoreR
             }
         }
     }
+    pinned.free()?;
     builder.call("close", &"/dev/null", libc::SYS_close, &[null])?;
     let now = (word(builder, start.offset(HEAD))?, word(builder, start.offset(TAIL))?);
     if now != (ring.head, ring.tail) {
@@ -101,6 +106,33 @@ fn advance(builder: &mut Builder<'_>, vma: &VmaV1, ring: &AioRingV1) -> RestoreR
         return Err(RestoreError::Inconsistent { what });
     }
     Ok(())
+}
+
+/// A process that runs on one processor only: each has a stock of a context's free requests that the others do not get at, and a ring that is
+/// nearly full needs all of them.
+struct Pinned {
+    pid: Pid,
+    before: CpuSet,
+}
+
+impl Pinned {
+    fn to_one_processor(pid: i32) -> RestoreResult<Self> {
+        let pid = Pid::from_raw(pid);
+        let fail = |errno| SysError::new("sched_setaffinity", format!("process {pid}"), errno);
+        let before = sched_getaffinity(pid).map_err(fail)?;
+        let mut one = CpuSet::new();
+        let allowed = |cpu: &usize| before.is_set(*cpu).unwrap_or(false);
+        if let Some(cpu) = (0..CpuSet::count()).find(allowed) {
+            one.set(cpu).map_err(fail)?;
+            sched_setaffinity(pid, &one).map_err(fail)?;
+        }
+        Ok(Self { pid, before })
+    }
+
+    fn free(self) -> RestoreResult<()> {
+        let fail = |errno| SysError::new("sched_setaffinity", format!("process {}", self.pid), errno);
+        Ok(sched_setaffinity(self.pid, &self.before).map_err(fail)?)
+    }
 }
 
 /// Makes up to `count` requests, all the same; how many there was room for.
