@@ -9,6 +9,8 @@ use std::os::fd::AsFd;
 const SIZE_MAX: u64 = 64 << 20;
 /// BPF_F_NO_PREALLOC, BPF_F_RDONLY_PROG, BPF_F_WRONLY_PROG, BPF_F_MMAPABLE.
 const KNOWN_FLAGS: u32 = 0x581;
+/// BPF_F_NUMA_NODE: the kernel does not tell which node it is.
+const ON_NODE: u32 = 0x4;
 const CLOSE: &str = "Close it before saving";
 
 /// Saves a map.
@@ -25,7 +27,8 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
             CLOSE,
         ));
     }
-    if info.flags & !KNOWN_FLAGS != 0 {
+    let kept = if has_one_node() { KNOWN_FLAGS | ON_NODE } else { KNOWN_FLAGS };
+    if info.flags & !kept != 0 {
         let reason = format!("it was made with flags that cannot be kept ({:#x})", info.flags);
         return Err(context.unsupported(file, reason, CLOSE));
     }
@@ -53,4 +56,9 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
         frozen: file.info.field("frozen").is_some_and(|frozen| frozen != "0"),
         entries,
     })))
+}
+
+/// Whether this machine's memory is all of NUMA node 0.
+fn has_one_node() -> bool {
+    std::fs::read_to_string("/sys/devices/system/node/online").map_or(true, |nodes| nodes.trim() == "0")
 }
