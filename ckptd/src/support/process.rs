@@ -45,13 +45,20 @@ pub(super) const ROWS: &[Row] = &[
     row("interval timers, POSIX timers with their ids", Saved, "").criu("saved").dmtcp("POSIX timers"),
     row("membarrier registrations", Saved, "").criu("saved"),
     row(
-        "namespaces that all processes of the job are in: PID, UTS, IPC with its settings, time, cgroup, user",
+        "namespaces that all processes of the job are in: PID, UTS, IPC with its settings, time, cgroup",
         Saved,
         "ckpt goes into them. A job that was the first process of its PID namespace is that again; others get a first process that waits for orphans. The clocks of a time namespace go on from where they were; the control groups that are seen begin at the restoring command's",
     )
     .criu("saved")
     .dmtcp("no")
     .holds(&["NamespacesV1"]),
+    row(
+        "a user namespace",
+        Saved,
+        "with its maps of ids. No restore of one has been seen through yet: a save may be refused, for an engine within it may lack the right to look at mapped files",
+    )
+    .criu("saved")
+    .dmtcp("no"),
     row(
         "a mount namespace",
         Saved,
