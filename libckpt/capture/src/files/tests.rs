@@ -218,9 +218,9 @@ fn udp_keeps_its_names_and_options() {
 
 #[test]
 fn what_cannot_be_saved_is_refused() {
-    let netlink = socket::new(libc::AF_NETLINK, libc::SOCK_RAW, 0).unwrap();
+    let vsock = socket::new(libc::AF_VSOCK, libc::SOCK_STREAM, 0).unwrap();
     let process = pidfd::open(std::process::id().cast_signed()).unwrap();
-    for fd in [netlink.as_fd(), process.as_fd()] {
+    for fd in [vsock.as_fd(), process.as_fd()] {
         assert!(matches!(capture(&[fd]), Err(CaptureError::Unsupported { .. })));
     }
 }
