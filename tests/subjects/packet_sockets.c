@@ -69,6 +69,25 @@ static int count(int fd)
 	return packets;
 }
 
+// Of the old type: an address is the interface's name.
+static int old(const char *interface)
+{
+	int fd = (int)MUST(socket(AF_PACKET, SOCK_PACKET | SOCK_NONBLOCK, htons(ETH_P_IP)));
+	struct sockaddr at = { .sa_family = AF_PACKET };
+	strncpy(at.sa_data, interface, sizeof at.sa_data);
+	if (*interface)
+		MUST(bind(fd, &at, sizeof at));
+	return fd;
+}
+
+static void old_must_be_at(int fd, const char *interface)
+{
+	struct sockaddr at = { 0 };
+	socklen_t length = sizeof at;
+	MUST(getsockname(fd, &at, &length));
+	CHECK(at.sa_family == AF_PACKET && !strncmp(at.sa_data, interface, sizeof at.sa_data));
+}
+
 int main(int argc, char **argv)
 {
 	begin(argc, argv);
@@ -93,7 +112,12 @@ int main(int argc, char **argv)
 	struct sock_fprog filter = { 1, &nothing };
 	MUST(setsockopt(filtered, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter));
 
+	int old_bound = old("lo"), old_unbound = old("");
+
 	ready_and_wait();
+
+	old_must_be_at(old_bound, "lo");
+	old_must_be_at(old_unbound, "");
 
 	struct sockaddr_ll name = name_of(raw);
 	CHECK(name.sll_protocol == htons(ETH_P_ALL) && name.sll_ifindex == (int)lo && name.sll_hatype == 772, "%d", name.sll_hatype);
@@ -108,9 +132,11 @@ int main(int argc, char **argv)
 	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(9), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	count(raw);
 	count(cooked);
+	count(old_bound);
+	count(old_unbound);
 	MUST(sendto(udp, "packet", 6, 0, (struct sockaddr *)&to, sizeof to));
 	CHECK(count(raw) >= 2);
-	CHECK(count(cooked) >= 1);
+	CHECK(count(cooked) >= 1 && count(old_bound) >= 1 && count(old_unbound) >= 1);
 	CHECK(count(filtered) == 0);
 	int none = 0;
 	MUST(setsockopt(filtered, SOL_SOCKET, SO_DETACH_FILTER, &none, sizeof none));

@@ -1,15 +1,33 @@
 //! UNIX sockets.
-use ckpt_tests::isolated;
 use ckpt_tests::sandbox::id;
 use ckpt_tests::subject::Subject;
+use ckpt_tests::{Sandbox, isolated};
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 ckpt_tests::survives! {
     fn connected_with_queued_messages => "unix_sockets";
     fn listening_and_bound => "unix_listening";
+    fn names_that_lead_elsewhere_or_nowhere => "unix_names";
     fn descriptors_under_way => "scm_rights";
     fn several_messages_in_each => "peek_offset";
+}
+
+/// A subject that is the job `client`, and its server, which is ours.
+struct Outside {
+    path: String,
+    listener: UnixListener,
+    subject: Subject,
+    server: UnixStream,
+}
+
+fn outside(sandbox: &Sandbox) -> Outside {
+    let path = sandbox.dir().join("server").to_str().expect("a path").to_owned();
+    let listener = UnixListener::bind(&path).expect("a listener");
+    let mut subject = Subject::start_unready(sandbox, "unix_outside", &["stream", &path]);
+    let server = greet(&listener, &mut subject);
+    sandbox.attach(subject.pid(), "client");
+    Outside { path, listener, subject, server }
 }
 
 /// Connects a subject to a server of ours, which greets it.
@@ -23,12 +41,7 @@ fn greet(listener: &UnixListener, subject: &mut Subject) -> UnixStream {
 #[test]
 fn a_peer_outside_is_refused_by_name() {
     isolated(|sandbox| {
-        let path = sandbox.dir().join("server");
-        let path = path.to_str().expect("a path");
-        let listener = UnixListener::bind(path).expect("a listener");
-        let mut subject = Subject::start_unready(sandbox, "unix_outside", &["stream", path]);
-        let _server = greet(&listener, &mut subject);
-        sandbox.attach(subject.pid(), "client");
+        let Outside { path, subject, .. } = &outside(sandbox);
         sandbox.ckpt(["save", "client"]).refused(1, &["fd 3", path, "--unix-peer"]);
         sandbox.ckpt(["check", &subject.pid().to_string()]).refused(1, &["fd 3", path]);
     });
@@ -37,13 +50,8 @@ fn a_peer_outside_is_refused_by_name() {
 #[test]
 fn a_peer_outside_has_gone_when_the_program_comes_back() {
     isolated(|sandbox| {
-        let path = sandbox.dir().join("server");
-        let path = path.to_str().expect("a path");
-        let listener = UnixListener::bind(path).expect("a listener");
-        let mut subject = Subject::start_unready(sandbox, "unix_outside", &["stream", path]);
-        let mut server = greet(&listener, &mut subject);
+        let Outside { mut subject, mut server, listener: _listener, .. } = outside(sandbox);
         server.write_all(b"unread").expect("more");
-        sandbox.attach(subject.pid(), "client");
         let saved = id(&sandbox.save_with("client", &["--unix-peer", "eof"]));
         // The program that was saved has its connection.
         assert!(subject.verdict().is_none());
@@ -58,13 +66,8 @@ fn a_peer_outside_has_gone_when_the_program_comes_back() {
 #[test]
 fn a_peer_outside_is_connected_anew() {
     isolated(|sandbox| {
-        let path = sandbox.dir().join("server");
-        let path = path.to_str().expect("a path");
-        let listener = UnixListener::bind(path).expect("a listener");
-        let mut subject = Subject::start_unready(sandbox, "unix_outside", &["stream", path]);
-        let mut server = greet(&listener, &mut subject);
+        let Outside { path, listener, mut subject, mut server } = outside(sandbox);
         server.write_all(b"dropped").expect("more");
-        sandbox.attach(subject.pid(), "client");
         let saved = id(&sandbox.save_with("client", &["--unix-peer", "reconnect"]));
         subject.process.kill();
         drop(server);
@@ -82,7 +85,7 @@ fn a_peer_outside_is_connected_anew() {
 
         // Nobody listens any more.
         drop(listener);
-        std::fs::remove_file(path).expect("the name goes");
-        sandbox.ckpt(["restore", &saved]).refused(1, &[path]);
+        std::fs::remove_file(&path).expect("the name goes");
+        sandbox.ckpt(["restore", &saved]).refused(1, &[&path]);
     });
 }

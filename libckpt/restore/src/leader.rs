@@ -201,11 +201,19 @@ pub(crate) fn let_go(task: &TaskV1, all: &[TaskV1]) -> RestoreResult<()> {
     Ok(())
 }
 
-/// The signal that stopped a process. Those of a terminal stop only who has somebody to continue him: a parent in the session, of another group.
+/// The signal that stopped a process. Those of a terminal stop only members of a group that somebody can continue: one of them has a parent in the
+/// session, of another group.
 fn stop_signal(task: &TaskV1, all: &[TaskV1]) -> Signal {
-    let watches = |other: &TaskV1| other.pid == task.ppid && other.sid == task.sid && other.pgid != task.pgid;
+    let member = |other: &&TaskV1| other.pgid == task.pgid && other.sid == task.sid;
+    let is_watched = |member: &TaskV1| {
+        let watches =
+            |other: &TaskV1| other.pid == member.ppid && other.sid == task.sid && other.pgid != task.pgid;
+        all.iter().any(watches)
+    };
     match Signal::try_from(task.stop_signal) {
-        Ok(signal @ (Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU)) if all.iter().any(watches) => {
+        Ok(signal @ (Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU))
+            if all.iter().filter(member).any(is_watched) =>
+        {
             signal
         }
         _ => Signal::SIGSTOP,

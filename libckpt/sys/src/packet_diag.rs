@@ -2,8 +2,9 @@
 use crate::error::SysResult;
 use crate::sock_diag::{dump, u16_at, u32_at};
 
-/// PACKET_SHOW_MCLIST, RING_CFG, FANOUT.
-const SHOW: u32 = 2 | 4 | 8;
+/// PACKET_SHOW_INFO, MCLIST, RING_CFG, FANOUT.
+const SHOW: u32 = 1 | 2 | 4 | 8;
+const PACKET_DIAG_INFO: u16 = 0;
 const PACKET_DIAG_MCLIST: u16 = 1;
 const PACKET_DIAG_RX_RING: u16 = 2;
 const PACKET_DIAG_TX_RING: u16 = 3;
@@ -16,6 +17,10 @@ const MEMBERSHIP: usize = 44;
 /// One AF_PACKET socket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PacketSocket {
+    /// ETH_P_*, as a number.
+    pub protocol: u16,
+    /// Index of the interface that it listens at; 0: all.
+    pub interface: u32,
     /// Its memberships.
     pub memberships: Vec<Membership>,
     /// It has a ring that receives or sends through memory.
@@ -53,11 +58,12 @@ pub fn socket(inode: u64) -> SysResult<Option<PacketSocket>> {
 }
 
 fn parse(message: &[u8]) -> Option<PacketSocket> {
-    let mut socket = PacketSocket::default();
+    let mut socket = PacketSocket { protocol: u16_at(message, 2)?, ..PacketSocket::default() };
     let mut rest = message.get(BODY..)?;
     while let (Some(len), Some(kind)) = (u16_at(rest, 0).map(usize::from), u16_at(rest, 2)) {
         let value = rest.get(4..len)?;
         match kind {
+            PACKET_DIAG_INFO => socket.interface = u32_at(value, 0)?,
             PACKET_DIAG_MCLIST => {
                 socket.memberships = value.chunks_exact(MEMBERSHIP).filter_map(membership).collect();
             }

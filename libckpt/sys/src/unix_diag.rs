@@ -1,7 +1,9 @@
 //! What the kernel tells of AF_UNIX sockets (sock_diag(7), unix_diag): who is connected to whom.
-use crate::error::SysResult;
+use crate::error::{SysError, SysResult};
 use crate::sock_diag::{dump, u16_at, u32_at};
+use nix::errno::Errno;
 use std::collections::HashMap;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// UDIAG_SHOW_VFS, PEER, ICONS, RQLEN.
 const SHOW: u32 = 2 | 4 | 8 | 16;
@@ -13,6 +15,8 @@ const UNIX_DIAG_SHUTDOWN: u16 = 6;
 /// Bytes of `struct unix_diag_msg`.
 const BODY: usize = 16;
 const TCP_LISTEN: u8 = 10;
+/// SIOCUNIXFILE.
+const SIOCUNIXFILE: libc::Ioctl = 0x89e0;
 
 /// One AF_UNIX socket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,6 +51,20 @@ pub fn sockets() -> SysResult<HashMap<u64, UnixSocket>> {
         }
     })?;
     Ok(found)
+}
+
+/// The file that a socket is bound to, whatever its name is by now (O_PATH); None: to none. Needs CAP_NET_ADMIN.
+pub fn bound_file(socket: BorrowedFd<'_>) -> SysResult<Option<OwnedFd>> {
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCUNIXFILE) };
+    if fd < 0 {
+        return match Errno::last() {
+            Errno::ENOENT => Ok(None),
+            errno => Err(SysError::new("ioctl(SIOCUNIXFILE)", "an AF_UNIX socket", errno)),
+        };
+    }
+    // SAFETY: the kernel has just made it, and nobody else has it.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 fn parse(message: &[u8]) -> Option<UnixSocket> {

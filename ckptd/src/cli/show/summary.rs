@@ -150,6 +150,7 @@ fn describe_socket(socket: &SocketV1) -> String {
         },
         SocketStateV1::Connected { peer_inode, .. } => format!("connected to socket {peer_inode} of the job"),
         SocketStateV1::PeerClosed { .. } => "peer has closed".into(),
+        SocketStateV1::ConnectedWithin { .. } => "connected within the job".to_owned(),
         SocketStateV1::ConnectedTo { address: peer } => format!("connected to {}", address(peer)),
         SocketStateV1::Tcp(tcp) => connection(tcp),
         SocketStateV1::Packet(packet) if packet.interface.is_empty() => "at all interfaces".into(),

@@ -36,7 +36,7 @@ pub struct SocketV1 {
 pub struct SocketFileV1 {
     /// Its path. [`SocketV1::local`] has the one that bind(2) was given, which may be relative.
     pub path: Vec<u8>,
-    /// The directory to which a relative name in [`SocketV1::local`] refers; empty when the name is absolute.
+    /// The directory to which a relative name in [`SocketV1::local`] refers; empty when the name is absolute, or does not lead there any more.
     pub directory: Vec<u8>,
     /// Identity.
     pub ident: FileIdent,
@@ -80,6 +80,11 @@ pub enum SocketStateV1 {
     Tcp(TcpConnectionV1),
     /// A socket of AF_PACKET.
     Packet(PacketSocketV1),
+    /// Connected (AF_UNIX, datagrams) to a socket of the job that is not connected back, itself maybe.
+    ConnectedWithin {
+        /// The peer's inode.
+        peer_inode: u64,
+    },
 }
 
 /// A message or a run of bytes in a socket's queue.

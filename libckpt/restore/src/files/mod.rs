@@ -63,6 +63,7 @@ struct Maker<'a, 'm> {
     outside: OutsideConnections,
     connections: Connections,
     rings: Rings,
+    ghost_names: socket::GhostNames,
 }
 
 impl Maker<'_, '_> {
@@ -136,6 +137,7 @@ pub(crate) fn restore_files<'a>(
         outside,
         connections: Connections::default(),
         rings: Rings::default(),
+        ghost_names: socket::GhostNames::default(),
     };
     make_all(&mut maker, &files, masters)?;
     for file in &files {

@@ -12,6 +12,7 @@ pub(super) mod peek;
 mod raw;
 mod tcp;
 mod unix;
+mod unix_file;
 mod unix_peer;
 
 pub(super) use connections::Connections;

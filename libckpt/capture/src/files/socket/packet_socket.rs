@@ -34,10 +34,6 @@ pub(super) fn describe(
             "Close it before saving",
         );
     }
-    // struct sockaddr_ll: family, protocol, interface, and what the interface is.
-    let local = socket::local_name(fd)?;
-    let protocol = local.get(2..4).and_then(|word| word.try_into().ok()).map_or(0, u16::from_ne_bytes);
-    let index = local.get(4..8).and_then(|word| word.try_into().ok()).map_or(0, u32::from_ne_bytes);
     record.options = options::read_options(fd, &record)?;
     filter::add(context, file, &mut record)?;
     let mut memberships = Vec::with_capacity(diag.memberships.len());
@@ -49,7 +45,9 @@ pub(super) fn describe(
             count: membership.count,
         });
     }
-    let interface = interface(context, file, index)?;
+    let interface = interface(context, file, diag.interface)?;
+    // As struct sockaddr_ll has it, which a SOCK_PACKET socket does not show.
+    let protocol = diag.protocol.to_be();
     record.state = SocketStateV1::Packet(PacketSocketV1 { protocol, interface, memberships, fanout });
     Ok(FileKindV1::Socket(Box::new(record)))
 }

@@ -1,14 +1,11 @@
 //! AF_UNIX sockets.
-use super::{filter, options, unix_peer};
+use super::{filter, options, unix_file, unix_peer};
 use crate::error::CaptureResult;
-use crate::files::{Context, FoundFile, path};
-use ckpt_image::record::{FileKindV1, SocketFileV1, SocketStateV1, SocketV1};
+use crate::files::{Context, FoundFile};
+use ckpt_image::record::{FileKindV1, SocketStateV1, SocketV1};
 use ckpt_sys::unix_diag::UnixSocket;
-use ckpt_sys::{SysError, descriptor, proc, socket};
-use std::ffi::OsStr;
+use ckpt_sys::{SysError, descriptor, socket};
 use std::os::fd::AsFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 
 /// Saves an AF_UNIX socket.
@@ -50,7 +47,7 @@ pub(super) fn describe(
     }
     record.state = state;
     record.local = socket::local_name(file.dup())?;
-    record.bound_file = bound_file(context.index.holder(file), &record.local, &diag);
+    record.bound_file = unix_file::bound(file.dup(), context.index.holder(file), &record.local, &diag)?;
     record.options = options::read_options(file.dup(), &record)?;
     filter::add(context, file, &mut record)?;
     record.shutdown = u32::from(diag.shutdown);
@@ -102,9 +99,12 @@ fn state_with_peer(
     let address = socket::peer_name(file.dup())?.unwrap_or_default();
     let within = context.index.socket(peer_inode).is_some();
     let mutual = context.unix.get(&peer_inode).is_some_and(|peer| peer.peer == Some(record.inode));
-    if within && mutual {
+    if within && mutual && peer_inode != record.inode {
         let creds = socket::option(file.dup(), libc::SOL_SOCKET, libc::SO_PEERCRED, 12)?.unwrap_or_default();
         return Ok(Some(SocketStateV1::Connected { peer_inode, peer_creds: parse_creds(&creds) }));
+    }
+    if within && record.kind == libc::SOCK_DGRAM {
+        return Ok(Some(SocketStateV1::ConnectedWithin { peer_inode }));
     }
     let by_name = record.kind == libc::SOCK_DGRAM && !address.is_empty();
     Ok(by_name.then_some(SocketStateV1::ConnectedTo { address }))
@@ -141,19 +141,4 @@ fn parse_creds(bytes: &[u8]) -> (i32, u32, u32) {
         bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map_or(0, u32::from_ne_bytes)
     };
     (word(0).cast_signed(), word(4), word(8))
-}
-
-/// The file that a socket is bound to, if it still is at its path.
-fn bound_file(pid: i32, local: &[u8], diag: &UnixSocket) -> Option<SocketFileV1> {
-    let (_, inode) = diag.file?;
-    let name = local.get(2..)?.split(|byte| *byte == 0).next().filter(|name| !name.is_empty())?;
-    let directory = match name.first() {
-        Some(b'/') => Vec::new(),
-        _ => proc::read_link(pid, "cwd").ok()?.into_os_string().into_vec(),
-    };
-    let path =
-        if directory.is_empty() { name.to_vec() } else { [&directory, b"/".as_slice(), name].concat() };
-    let meta = std::fs::symlink_metadata(OsStr::from_bytes(&path)).ok()?;
-    let same = meta.ino() & u64::from(u32::MAX) == inode && meta.mode() & libc::S_IFMT == libc::S_IFSOCK;
-    same.then(|| SocketFileV1 { path, directory, ident: path::ident(&meta), owner: (meta.uid(), meta.gid()) })
 }

@@ -11,10 +11,12 @@ mod packet;
 mod packet_socket;
 mod tcp;
 mod unix;
+mod unix_ghost;
 mod unix_name;
 mod unix_queue;
 
 pub(crate) use connections::Connections;
+pub(super) use unix_ghost::GhostNames;
 
 use super::Maker;
 use crate::error::RestoreResult;

@@ -5,11 +5,14 @@ use crate::files::Maker;
 use crate::files::common::show;
 use ckpt_image::record::{OpenFileId, PacketSocketV1, SocketStateV1, SocketV1};
 use ckpt_sys::socket;
-use std::os::fd::{AsFd, OwnedFd};
+use nix::sys::socket::MsgFlags;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 const SOL_PACKET: i32 = 263;
 const PACKET_ADD_MEMBERSHIP: i32 = 1;
 const PACKET_FANOUT: i32 = 18;
+/// The type that sockets of before AF_PACKET have.
+const SOCK_PACKET: i32 = 10;
 /// Bytes of an address in `struct packet_mreq`.
 const ADDRESS: usize = 8;
 
@@ -24,8 +27,10 @@ pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &[(OpenFileId, &Socke
 }
 
 fn make(record: &SocketV1, packet: &PacketSocketV1) -> RestoreResult<OwnedFd> {
-    // Without a protocol it hears nothing until it is bound.
-    let made = socket::new(record.domain, record.kind, 0)?;
+    // Without a protocol it hears nothing until it is bound. One of the old type cannot be told its protocol later.
+    let is_old = record.kind == SOCK_PACKET;
+    let protocol = if is_old { i32::from(packet.protocol) } else { 0 };
+    let made = socket::new(record.domain, record.kind, protocol)?;
     let fd = made.as_fd();
     options::all(fd, record)?;
     filter::attach(fd, record)?;
@@ -40,9 +45,11 @@ fn make(record: &SocketV1, packet: &PacketSocketV1) -> RestoreResult<OwnedFd> {
             socket::set_option(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &request)?;
         }
     }
-    if packet.protocol != 0 || !packet.interface.is_empty() {
+    if is_old {
+        bind_by_name(fd, &packet.interface)?;
+    } else if packet.protocol != 0 || !packet.interface.is_empty() {
         // struct sockaddr_ll: family, protocol, interface; the rest is for sending.
-        let mut name = u16::try_from(libc::AF_PACKET).unwrap_or(0).to_ne_bytes().to_vec();
+        let mut name = family();
         name.extend(packet.protocol.to_ne_bytes());
         name.extend(index(&packet.interface)?.to_ne_bytes());
         name.resize(20, 0);
@@ -52,6 +59,26 @@ fn make(record: &SocketV1, packet: &PacketSocketV1) -> RestoreResult<OwnedFd> {
         socket::set_option(fd, SOL_PACKET, PACKET_FANOUT, &packet.fanout.to_ne_bytes())?;
     }
     Ok(made)
+}
+
+/// Binds a socket of type SOCK_PACKET, whose address is a `struct sockaddr` with the interface's name, and drops what it has heard since it was made.
+fn bind_by_name(fd: BorrowedFd<'_>, interface: &[u8]) -> RestoreResult<()> {
+    if interface.is_empty() {
+        return Ok(());
+    }
+    index(interface)?;
+    let mut name = family();
+    name.extend_from_slice(interface);
+    // Longer names it does not take, nor did it from the program.
+    name.resize(16, 0);
+    socket::bind(fd, &name)?;
+    while nix::sys::socket::recv(fd.as_raw_fd(), &mut [0; 1], MsgFlags::MSG_DONTWAIT).is_ok() {}
+    Ok(())
+}
+
+/// How an address begins.
+fn family() -> Vec<u8> {
+    u16::try_from(libc::AF_PACKET).unwrap_or(0).to_ne_bytes().to_vec()
 }
 
 /// The number of an interface; 0 for no name, which is all of them.

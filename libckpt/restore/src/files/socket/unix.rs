@@ -1,5 +1,6 @@
 //! AF_UNIX sockets. The process itself makes pairs, connects and listens: by that the kernel tells who is at the other end
 //! (SO_PEERCRED).
+use super::unix_ghost::GhostNames;
 use super::unix_queue::{self, Widow};
 use super::{options, unix_name};
 use crate::error::{RestoreError, RestoreResult};
@@ -16,7 +17,9 @@ pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &Sockets<'_>) -> Rest
     for (id, record) in sockets {
         let made = match &record.state {
             SocketStateV1::Listening { backlog } => make_listener(maker, *id, record, *backlog)?,
-            SocketStateV1::Unconnected | SocketStateV1::ConnectedTo { .. } => make_bound(maker, record)?,
+            SocketStateV1::Unconnected
+            | SocketStateV1::ConnectedTo { .. }
+            | SocketStateV1::ConnectedWithin { .. } => make_bound(maker, record)?,
             _ => continue,
         };
         maker.made.insert(*id, made);
@@ -31,8 +34,10 @@ pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &Sockets<'_>) -> Rest
                 let site = maker.holder(*id);
                 let (made, peer) = remote_pair(maker, site, record.kind)?;
                 options::all(made.as_fd(), record)?;
-                if !is_listener_name(sockets, record) {
-                    unix_name::bind(maker, made.as_fd(), record)?;
+                match listener_named(sockets, record) {
+                    None => unix_name::bind(maker, made.as_fd(), record)?,
+                    Some(_) if record.local.get(2) == Some(&0) => {}
+                    Some(_) => unix_name::bind_to_ghost(maker, made.as_fd(), record)?,
                 }
                 widows.push(Widow { inode: record.inode, peer, reset: *reset });
                 maker.made.insert(*id, made);
@@ -54,7 +59,7 @@ pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &Sockets<'_>) -> Rest
         if let SocketStateV1::ConnectedTo { address } = &record.state {
             let named = |other: &SocketV1| !address.is_empty() && other.local == *address;
             let name = match sockets.iter().find(|(_, other)| named(other)) {
-                Some((peer, other)) => unix_name::reachable(maker.made(*peer)?, other)?,
+                Some((peer, other)) => unix_name::reachable(maker, maker.made(*peer)?, other)?,
                 None => address.clone(),
             };
             if record.kind == libc::SOCK_DGRAM {
@@ -64,8 +69,33 @@ pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &Sockets<'_>) -> Rest
             }
         }
     }
+    connect_within(maker, sockets)?;
+    maker.ghost_names = GhostNames::default();
     for (id, record) in sockets {
         shut_down(maker.made(*id)?, record)?;
+    }
+    Ok(())
+}
+
+/// Connects datagram sockets to others of the job: each before that to which it is connected, as a socket that is connected takes nobody else.
+fn connect_within(maker: &Maker<'_, '_>, sockets: &Sockets<'_>) -> RestoreResult<()> {
+    let peer = |record: &SocketV1| match record.state {
+        SocketStateV1::ConnectedWithin { peer_inode } => Some(peer_inode),
+        _ => None,
+    };
+    let mut waiting: Vec<_> = sockets.iter().filter(|(_, record)| peer(record).is_some()).collect();
+    while !waiting.is_empty() {
+        let is_free =
+            |inode: u64| waiting.iter().all(|(_, other)| other.inode == inode || peer(other) != Some(inode));
+        let at = waiting.iter().position(|(_, record)| is_free(record.inode)).unwrap_or(0);
+        let (id, record) = waiting.swap_remove(at);
+        let target = sockets.iter().find(|(_, other)| Some(other.inode) == peer(record));
+        let missing = || RestoreError::Inconsistent {
+            what: format!("the peer of socket {} is not in it", record.inode),
+        };
+        let (target, other) = target.ok_or_else(missing)?;
+        let name = unix_name::reachable(maker, maker.made(*target)?, other)?;
+        connect_by_name(maker.made(*id)?, &name)?;
     }
     Ok(())
 }
@@ -107,11 +137,7 @@ fn make_listener(
     Ok(made)
 }
 
-/// The name of a socket is the one of a listener that accepted it.
-fn is_listener_name(sockets: &Sockets<'_>, record: &SocketV1) -> bool {
-    listener_named(sockets, record).is_some()
-}
-
+/// The listener that accepted a socket: it has its name from it.
 fn listener_named<'a>(sockets: &Sockets<'a>, record: &SocketV1) -> Option<(OpenFileId, &'a SocketV1)> {
     let listens = |other: &SocketV1| matches!(other.state, SocketStateV1::Listening { .. });
     let found = sockets.iter().find(|(_, other)| {
@@ -192,7 +218,7 @@ fn connect_to_listener(
     let missing = || RestoreError::Inconsistent { what: format!("listener {listener_inode} is not in it") };
     let (id, listener) =
         *sockets.iter().find(|(_, other)| other.inode == listener_inode).ok_or_else(missing)?;
-    let name = unix_name::reachable(maker.made(id)?, listener)?;
+    let name = unix_name::reachable(maker, maker.made(id)?, listener)?;
     let len = u64::try_from(name.len()).unwrap_or(0);
     maker.in_process(site, client, |builder, number| {
         let at = builder.place(&name)?;

@@ -1,4 +1,5 @@
 //! Names of AF_UNIX sockets: files, and abstract names.
+use super::unix_ghost;
 use crate::error::{RestoreError, RestoreResult};
 use crate::files::Maker;
 use crate::files::common::show;
@@ -23,7 +24,7 @@ pub(super) fn bind(maker: &mut Maker<'_, '_>, fd: BorrowedFd<'_>, record: &Socke
         None if record.local.get(2) == Some(&0) => {
             socket::bind(fd, &record.local).map_err(|error| in_use(&record.local, &error))
         }
-        None => bind_without_file(fd, &record.local),
+        None => bind_to_ghost(maker, fd, record),
     }
 }
 
@@ -35,7 +36,10 @@ fn bind_to_file(
 ) -> RestoreResult<()> {
     let path = Path::new(OsStr::from_bytes(&file.path));
     remove_stale(path, record.kind)?;
-    if file.directory.is_empty() {
+    let name = record.local.get(2..).and_then(|name| name.split(|byte| *byte == 0).next());
+    if file.directory.is_empty() && name != Some(&file.path) {
+        unix_ghost::bind_renamed(fd, &record.local, path)?;
+    } else if file.directory.is_empty() {
         socket::bind(fd, &record.local).map_err(|error| in_use(&record.local, &error))?;
     } else {
         // The socket remembers the relative name that it was bound with. The process under construction may change directories.
@@ -94,12 +98,14 @@ fn remove_stale(path: &Path, kind: i32) -> RestoreResult<()> {
     fs::remove_file(path).map_err(|error| SysError::new("unlink", path.display().to_string(), error).into())
 }
 
-/// The name by which a socket of the job is reached from anywhere: its own may be a path that is relative to a directory of the program's.
-pub(super) fn reachable(fd: BorrowedFd<'_>, record: &SocketV1) -> SysResult<Vec<u8>> {
-    match &record.bound_file {
-        Some(file) => Ok(file_name(Path::new(OsStr::from_bytes(&file.path)))),
+/// The name by which a socket of the job is reached from anywhere: its own may be a path that is relative to a directory of the program's, or that leads
+/// nowhere.
+pub(super) fn reachable(maker: &Maker<'_, '_>, fd: BorrowedFd<'_>, record: &SocketV1) -> SysResult<Vec<u8>> {
+    match (&record.bound_file, maker.ghost_names.path(record.inode)) {
+        (Some(file), _) => Ok(file_name(Path::new(OsStr::from_bytes(&file.path)))),
+        (None, Some(path)) => Ok(file_name(path)),
         // As it is bound now, which is not always as it was.
-        None => socket::local_name(fd),
+        (None, None) => socket::local_name(fd),
     }
 }
 
@@ -111,16 +117,16 @@ fn file_name(path: &Path) -> Vec<u8> {
     name
 }
 
-/// Binds to a file that the program has removed since; if its name is another's now, to a name that nobody knows.
-fn bind_without_file(fd: BorrowedFd<'_>, local: &[u8]) -> RestoreResult<()> {
-    let name = local[2..].split(|byte| *byte == 0).next().unwrap_or_default();
-    let path = Path::new(OsStr::from_bytes(name));
-    if path.is_absolute() && socket::bind(fd, local).is_ok() {
-        return fs::remove_file(path)
-            .map_err(|error| SysError::new("unlink", path.display().to_string(), error).into());
-    }
-    tracing::warn!(path = %path.display(), "a socket whose file is gone has an abstract name now");
-    Ok(socket::bind(fd, &local[..2])?)
+/// Binds to a name that no longer leads to the socket; if that cannot be, to a name that nobody knows.
+pub(super) fn bind_to_ghost(
+    maker: &mut Maker<'_, '_>,
+    fd: BorrowedFd<'_>,
+    record: &SocketV1,
+) -> RestoreResult<()> {
+    let Err(error) = maker.ghost_names.bind(fd, record.inode, &record.local) else { return Ok(()) };
+    let path = show(&record.local[2..]);
+    tracing::warn!(path, %error, "a socket whose file is gone has an abstract name now");
+    Ok(socket::bind(fd, &record.local[..2])?)
 }
 
 fn in_use(local: &[u8], error: &SysError) -> RestoreError {

@@ -42,7 +42,7 @@ pub(super) fn fill(
             match sender {
                 Some(sender) => send_all(maker, sender, message, &[])?,
                 None => {
-                    let to = unix_name::reachable(maker.made(*id)?, record)?;
+                    let to = unix_name::reachable(maker, maker.made(*id)?, record)?;
                     send_by_name(maker, sockets, &to, message)?;
                 }
             }
