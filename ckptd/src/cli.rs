@@ -49,7 +49,7 @@ pub(crate) fn main() -> ExitCode {
     };
     if matches!(cli.command, Command::CaptureWorker | Command::CleanWorker | Command::RestoreWorker) {
         crate::logging::start_daemon();
-    } else if !matches!(cli.command, Command::Daemon { .. }) {
+    } else if !matches!(cli.command, Command::Daemon { .. } | Command::Keeper) {
         crate::logging::start_command(cli.global.verbose, cli.global.quiet);
     }
     if !matches!(cli.command, Command::Run(_)) {
@@ -93,6 +93,10 @@ fn dispatch(context: &Context, command: Command) -> Outcome<u8> {
         Command::CaptureWorker => crate::worker::capture(),
         Command::CleanWorker => crate::worker::clean(),
         Command::RestoreWorker => crate::worker::restore(),
+        Command::Keeper => {
+            crate::worker::keeper::keep();
+            Ok(())
+        }
     }?;
     Ok(0)
 }

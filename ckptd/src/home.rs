@@ -32,8 +32,9 @@ impl Home {
         Ok(Self(namespaces))
     }
 
-    /// Restores the job there.
+    /// Restores the job there. This process becomes its keeper.
     pub(crate) fn restore(&self, request: RestoreRequest<'_>) -> Outcome<Restored> {
+        crate::worker::keeper::adopt_orphans()?;
         let Some(namespaces) = &self.0 else {
             let restored = ckpt_restore::restore(&request)?;
             let tracking = restored.tracking.map(Tracking::into_fds).unwrap_or_default();

@@ -4,6 +4,7 @@ use crate::endpoint::Endpoint;
 use crate::protocol::{LiveJob, Source};
 use crate::target;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -30,6 +31,12 @@ pub(crate) struct Entry {
     pub(crate) every_ms: Option<u64>,
     /// Its last checkpoint.
     pub(crate) last: Option<String>,
+    /// Its keeper, and when that was started.
+    #[serde(default)]
+    pub(crate) keeper: Option<(i32, u64)>,
+    /// Its processes at the last checkpoint, and when they were started.
+    #[serde(default)]
+    pub(crate) members: BTreeMap<i32, u64>,
 }
 
 impl Roster {

@@ -1,5 +1,6 @@
 //! The processes that do the daemon's tracing: each is this executable again, with an order on its standard input.
 mod capture;
+pub(crate) mod keeper;
 mod restore;
 
 use crate::failure::{Failure, Outcome};
@@ -7,6 +8,7 @@ use crate::protocol::{self, PidNamespace, Saved, frame};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{dup2_stdin, setsid};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -33,6 +35,16 @@ pub(crate) struct CaptureOrder {
     pub(crate) tcp: ckpt_capture::OutsideConnections,
     /// What becomes of its UNIX sockets that are connected to processes outside.
     pub(crate) unix_peer: ckpt_capture::UnixPeers,
+    /// Parent of its orphans and its root, and of nothing else.
+    pub(crate) keeper: Option<i32>,
+    /// Its processes at the last checkpoint, and when they were started.
+    pub(crate) members: BTreeMap<i32, u64>,
+}
+
+impl CaptureOrder {
+    fn orphans(&self) -> ckpt_capture::Orphans {
+        ckpt_capture::Orphans { keeper: self.keeper, known: self.members.clone() }
+    }
 }
 
 /// What became of a [`CaptureOrder`]. The frame's descriptors are the userfaultfds of `tracked`.
@@ -42,6 +54,8 @@ pub(crate) struct CaptureReport {
     pub(crate) saved: Saved,
     /// The processes that are tracked from now on.
     pub(crate) tracked: Vec<i32>,
+    /// The processes of the job, as its own PID namespace has them, and when they were started.
+    pub(crate) members: BTreeMap<i32, u64>,
 }
 
 /// Bring a checkpoint back.
@@ -64,6 +78,10 @@ pub(crate) struct RestoreOrder {
 pub(crate) struct CleanOrder {
     /// The process.
     pub(crate) pid: i32,
+    /// As in [`CaptureOrder`].
+    pub(crate) keeper: Option<i32>,
+    /// As in [`CaptureOrder`].
+    pub(crate) members: BTreeMap<i32, u64>,
 }
 
 /// A [`CleanOrder`] was carried out.
@@ -77,6 +95,8 @@ pub(crate) struct RestoreReport {
     pub(crate) job: String,
     /// Its root process.
     pub(crate) pid: i32,
+    /// The process that stays as its keeper.
+    pub(crate) keeper: i32,
     /// The processes that are tracked from now on.
     pub(crate) tracked: Vec<i32>,
 }
@@ -86,23 +106,29 @@ type Report<T> = (T, Vec<OwnedFd>);
 
 /// `ckpt __capture`: takes one checkpoint.
 pub(crate) fn capture() -> Outcome<()> {
-    obey(capture::capture)
+    obey(capture::capture).map(drop)
 }
 
 /// `ckpt __clean`: cleans up after a worker that was killed.
 pub(crate) fn clean() -> Outcome<()> {
     obey(|order: CleanOrder, _| {
-        ckpt_capture::clean(order.pid)?;
+        let orphans = ckpt_capture::Orphans { keeper: order.keeper, known: order.members };
+        ckpt_capture::clean(order.pid, &orphans)?;
         Ok((CleanReport {}, Vec::new()))
     })
+    .map(drop)
 }
 
-/// `ckpt __restore`: brings one checkpoint back, and ends; the program becomes the daemon's child.
+/// `ckpt __restore`: brings one checkpoint back, and stays as the job's keeper.
 pub(crate) fn restore() -> Outcome<()> {
-    obey(restore::restore)
+    if obey(restore::restore)? {
+        return Err(keeper::become_keeper());
+    }
+    Ok(())
 }
 
-fn obey<O, R>(work: fn(O, Vec<OwnedFd>) -> Outcome<Report<R>>) -> Outcome<()>
+/// Whether it was done; if not, the daemon was told why.
+fn obey<O, R>(work: fn(O, Vec<OwnedFd>) -> Outcome<Report<R>>) -> Outcome<bool>
 where
     O: serde::de::DeserializeOwned,
     R: Serialize,
@@ -120,6 +146,7 @@ where
         .map_err(|error| stray(&error.to_string()))?
         .ok_or_else(|| stray("no order came"))?;
     let outcome = protocol::decode_request(&frame.payload).and_then(|order| work(order, frame.fds));
+    let done = outcome.is_ok();
     let (outcome, fds) = match outcome {
         Ok((report, fds)) => (Ok(report), fds),
         Err(failure) => (Err(failure), Vec::new()),
@@ -128,7 +155,7 @@ where
     if let Err(error) = frame::send(&socket, &protocol::encode_reply(outcome), &borrowed) {
         tracing::warn!("the daemon is gone: {error}");
     }
-    Ok(())
+    Ok(done)
 }
 
 /// Standard input as a socket; `/dev/null` takes its place.

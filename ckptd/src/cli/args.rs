@@ -115,6 +115,8 @@ pub(crate) enum Command {
     CleanWorker,
     #[command(name = "__restore", hide = true)]
     RestoreWorker,
+    #[command(name = "__keep", hide = true)]
+    Keeper,
 }
 
 #[derive(Debug, Args)]

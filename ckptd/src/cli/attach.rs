@@ -24,6 +24,7 @@ pub(crate) fn attach(context: &Context, options: &Attach) -> Outcome<()> {
         source: Source::Attach,
         tracked: Vec::new(),
         since: None,
+        keeps: false,
     });
     match Client::of_store(&context.store)?.call(&request, &[])? {
         Answer::Registered { job } if context.json => {

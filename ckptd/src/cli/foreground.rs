@@ -1,10 +1,10 @@
 //! Standing in for a program in the foreground: passing signals on, stopping with it, ending as it ended.
 use super::terminal::Terminal;
 use crate::failure::{Failure, Outcome};
+use ckpt_sys::reaper;
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, kill, raise, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpgid, getpgrp};
 
 /// What is passed on.
@@ -55,7 +55,7 @@ impl Foreground {
         self.caller_mask.thread_set_mask()
     }
 
-    /// Waits until the child ends, and returns the exit status that says how: 128+N for signal N.
+    /// Waits until the child ends, and for orphans of its that end before; and returns the exit status that says how: 128+N for signal N.
     pub(crate) fn wait(&self, child: i32) -> Outcome<u8> {
         let status = self.wait_for_end(child);
         if let Some(terminal) = &self.terminal {
@@ -68,10 +68,16 @@ impl Foreground {
         let pid = Pid::from_raw(child);
         let mut stop_with_it = false;
         loop {
-            match waitpid(pid, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED)) {
-                Ok(WaitStatus::Exited(_, code)) => return Ok(code.to_le_bytes()[0]),
-                Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(128 + (signal as i32).to_le_bytes()[0]),
-                Ok(WaitStatus::Stopped(..)) => {
+            match reaper::wait_for_any(libc::WNOHANG | libc::WUNTRACED) {
+                // An orphan of the program's.
+                Ok(Some((other, _))) if other != child => continue,
+                Ok(Some((_, status))) if libc::WIFEXITED(status) => {
+                    return Ok(libc::WEXITSTATUS(status).to_le_bytes()[0]);
+                }
+                Ok(Some((_, status))) if libc::WIFSIGNALED(status) => {
+                    return Ok(128 + libc::WTERMSIG(status).to_le_bytes()[0]);
+                }
+                Ok(Some((_, status))) if libc::WIFSTOPPED(status) => {
                     if self.terminal.as_ref().is_some_and(|terminal| terminal.stop_with(pid)) {
                         continue;
                     }
@@ -82,8 +88,8 @@ impl Foreground {
                     }
                     continue;
                 }
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(Failure::new(format!("cannot wait for pid {child}: {errno}"))),
+                Ok(_) => {}
+                Err(error) => return Err(Failure::new(format!("cannot wait for pid {child}: {error}"))),
             }
             let Ok(Some(info)) = self.signals.read_signal() else { continue };
             let Some(signal) =

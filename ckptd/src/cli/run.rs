@@ -45,6 +45,7 @@ pub(crate) fn run(context: &Context, options: Run) -> Outcome<u8> {
         source: Source::Run,
         tracked: Vec::new(),
         since: None,
+        keeps: true,
     });
     // The connection is kept until the program's first instruction: until then the daemon saves nothing.
     let connection = match register(&client, &request) {
@@ -55,6 +56,10 @@ pub(crate) fn run(context: &Context, options: Run) -> Outcome<u8> {
             None
         }
     };
+    // Not before the daemon runs, which leaves whoever started it behind as an orphan.
+    if connection.is_some() {
+        crate::worker::keeper::adopt_orphans()?;
+    }
     let started = child.start();
     drop(connection);
     let status = foreground.wait(child.pid)?;

@@ -22,6 +22,8 @@ impl Daemon {
             source: job.source,
             every_ms: job.live().every_ms,
             last: job.last.borrow().clone(),
+            keeper: job.keeper.borrow().as_ref().map(|keeper| (keeper.pid, keeper.start_time)),
+            members: job.members.borrow().clone(),
         };
         let roster = Roster::of(self.jobs.borrow().iter().map(entry).collect());
         if let Err(error) = roster.write(&self.endpoint) {
@@ -39,6 +41,11 @@ impl Daemon {
                 Ok(job) => {
                     job.every.set(entry.every_ms.map(Duration::from_millis));
                     *job.last.borrow_mut() = entry.last;
+                    let keeper = entry.keeper.and_then(|(pid, start_time)| {
+                        target::running(pid).filter(|target| target.start_time == start_time)
+                    });
+                    *job.keeper.borrow_mut() = keeper;
+                    *job.members.borrow_mut() = entry.members;
                     self.enter(&Rc::new(job));
                 }
                 Err(error) => tracing::warn!("job {} cannot be taken over: {error}", entry.name),

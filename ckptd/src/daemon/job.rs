@@ -2,8 +2,9 @@
 use super::Daemon;
 use super::save::How;
 use crate::protocol::{LiveJob, Source};
-use crate::target::Target;
+use crate::target::{self, Target};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -37,6 +38,10 @@ pub(super) struct Job {
     pub(super) saving: Cell<bool>,
     /// The last checkpoint of this run of the job: taken of it, or what it was restored from.
     pub(super) last: RefCell<Option<String>>,
+    /// The parent of the root process and of all orphans of the job, and of nothing else, if there is one.
+    pub(super) keeper: RefCell<Option<Target>>,
+    /// The processes of the job at the last checkpoint, and when they were started.
+    pub(super) members: RefCell<BTreeMap<i32, u64>>,
     /// Why the last attempt failed.
     pub(super) last_error: RefCell<Option<String>>,
     /// Held by whoever saves the job, so that checkpoints come one after the other.
@@ -62,6 +67,8 @@ impl Job {
             changed: Notify::new(),
             saving: Cell::new(false),
             last: RefCell::default(),
+            keeper: RefCell::default(),
+            members: RefCell::default(),
             last_error: RefCell::default(),
             turn: Arc::default(),
         })
@@ -71,6 +78,13 @@ impl Job {
     pub(super) async fn ended(&self) {
         // An error would mean that the descriptor is none: then there is nothing left to watch.
         let _ = self.pidfd.readable().await;
+    }
+
+    /// The pid of its keeper, if that still runs.
+    pub(super) fn keeper(&self) -> Option<i32> {
+        let keeper = self.keeper.borrow();
+        let keeper = keeper.as_ref().filter(|keeper| target::still_runs(keeper.pid, keeper.start_time));
+        keeper.map(|keeper| keeper.pid)
     }
 
     /// As `ckpt list` shows it.

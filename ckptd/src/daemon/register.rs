@@ -43,6 +43,7 @@ impl Daemon {
             .map_err(|error| Failure::new(format!("pid {pid} cannot be watched: {error}")))?;
         job.every.set(every);
         *job.last.borrow_mut() = request.since;
+        *job.keeper.borrow_mut() = target::running(peer).filter(|_| request.keeps);
         let job = Rc::new(job);
         let mut turn = self.turn(&job).await;
         *turn = tracking;
@@ -121,6 +122,11 @@ impl Daemon {
 
     /// The live job that holds this process, though not as its root.
     pub(super) fn job_over(&self, pid: i32) -> Option<Rc<Job>> {
-        target::ancestors(pid).into_iter().find_map(|ancestor| self.job_of_root(ancestor))
+        let over = |ancestor: i32| self.job_of_root(ancestor).or_else(|| self.job_kept_by(ancestor));
+        target::ancestors(pid).into_iter().find_map(over)
+    }
+
+    fn job_kept_by(&self, pid: i32) -> Option<Rc<Job>> {
+        self.jobs.borrow().iter().find(|job| job.keeper() == Some(pid)).map(Rc::clone)
     }
 }

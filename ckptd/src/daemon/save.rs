@@ -95,6 +95,7 @@ impl Daemon {
             source: Source::Attach,
             tracked: Vec::new(),
             since: None,
+            keeps: false,
         };
         self.register(request, Vec::new(), pid).await?;
         let job = self.job_of_root(pid).ok_or_else(|| Failure::new(format!("pid {pid} has just ended")))?;
@@ -118,14 +119,17 @@ impl Daemon {
             stop: how.stop,
             tcp: how.tcp,
             unix_peer: how.unix_peer,
+            keeper: job.keeper(),
+            members: job.members.borrow().clone(),
         };
         let tracking = std::mem::take(&mut *turn);
         job.saving.set(true);
         let outcome = self.capture(&order, tracking).await;
         job.saving.set(false);
         match outcome {
-            Ok((saved, tracking)) => {
+            Ok((saved, tracking, members)) => {
                 *turn = tracking;
+                *job.members.borrow_mut() = members;
                 *job.last.borrow_mut() = Some(saved.id.clone());
                 *job.last_error.borrow_mut() = None;
                 tracing::info!(

@@ -8,6 +8,7 @@ use ckpt_image::CheckpointId;
 use ckpt_restore::{ChangedFiles, OutsideConnections};
 use nix::sys::wait::WaitStatus;
 use serde::{Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
@@ -16,6 +17,9 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
+
+/// The order that a worker does not end with.
+const RESTORE: &str = "__restore";
 
 /// Why a worker did not do as it was told.
 enum Unmet {
@@ -40,14 +44,15 @@ impl Daemon {
         &self,
         order: &CaptureOrder,
         tracking: Tracking,
-    ) -> Outcome<(Saved, Tracking)> {
+    ) -> Outcome<(Saved, Tracking, BTreeMap<i32, u64>)> {
         let outcome = self.order::<CaptureReport>("__capture", order, tracking).await;
         match outcome {
-            Ok((report, fds)) => Ok((report.saved, pair(&report.tracked, fds)?)),
+            Ok((report, fds)) => Ok((report.saved, pair(&report.tracked, fds)?, report.members)),
             Err(Unmet::Failed(failure)) => Err(failure),
             Err(Unmet::Died(failure)) => {
                 // The kernel let the job go when its tracer died; a few pages of ours may still be in it.
-                let order = CleanOrder { pid: order.pid };
+                let members = order.members.clone();
+                let order = CleanOrder { pid: order.pid, keeper: order.keeper, members };
                 if let Err(unmet) = self.order::<CleanReport>("__clean", &order, Tracking::new()).await {
                     tracing::error!(
                         pid = order.pid,
@@ -60,7 +65,7 @@ impl Daemon {
         }
     }
 
-    /// Has a worker bring a checkpoint back; the restored program then becomes this daemon's child.
+    /// Has a worker bring a checkpoint back, which then stays as the job's keeper.
     pub(super) async fn restore(
         self: &Rc<Self>,
         id: &CheckpointId,
@@ -69,7 +74,7 @@ impl Daemon {
         pids: PidNamespace,
     ) -> Outcome<Answer> {
         let order = RestoreOrder { store: self.store.clone(), id: id.to_string(), tcp, files, pids };
-        let (report, fds) = self.order::<RestoreReport>("__restore", &order, Tracking::new()).await?;
+        let (report, fds) = self.order::<RestoreReport>(RESTORE, &order, Tracking::new()).await?;
         let pid = report.pid;
         let register = Register {
             pid: Some(pid),
@@ -79,8 +84,9 @@ impl Daemon {
             source: Source::Restore,
             tracked: report.tracked,
             since: Some(id.to_string()),
+            keeps: true,
         };
-        match self.register(register, fds, pid).await {
+        match self.register(register, fds, report.keeper).await {
             Ok((Answer::Registered { job } | Answer::Covered { job }, _)) => {
                 Ok(Answer::Restored { job, pid })
             }
@@ -112,13 +118,16 @@ impl Daemon {
             Err(error) => Err(error),
         };
         drop(socket);
-        let status = ended.await.ok();
         match received {
-            Ok(Some(frame)) => match protocol::decode_reply(&frame.payload) {
-                Ok(report) => Ok((report, frame.fds)),
-                Err(failure) => Err(Unmet::Failed(failure)),
-            },
+            Ok(Some(frame)) => {
+                let reply = protocol::decode_reply(&frame.payload);
+                if reply.is_err() || role != RESTORE {
+                    let _ = ended.await;
+                }
+                reply.map(|report| (report, frame.fds)).map_err(Unmet::Failed)
+            }
             Ok(None) | Err(_) => {
+                let status = ended.await.ok();
                 let how = match status {
                     Some(WaitStatus::Exited(_, code)) => format!("ended with status {code}"),
                     Some(WaitStatus::Signaled(_, signal, _)) => format!("was killed by {signal}"),

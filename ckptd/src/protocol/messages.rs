@@ -96,6 +96,9 @@ pub(crate) struct Register {
     /// The checkpoint since which those userfaultfds have tracked writes.
     #[serde(default)]
     pub(crate) since: Option<String>,
+    /// The peer is the parent of the root process and of all processes of the job that are left without one, and of no others.
+    #[serde(default)]
+    pub(crate) keeps: bool,
 }
 
 /// See [`Request::Save`].

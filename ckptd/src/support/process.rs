@@ -25,11 +25,16 @@ pub(super) const ROWS: &[Row] = &[
     .criu("saved; refused: threads stopped one by one")
     .holds(&["DeadTaskV1"]),
     row(
-        "orphans that a process outside the job has adopted",
-        LeftOut,
-        "they are the job's no more; under a subreaper of the job they are",
-    ),
-    row("address spaces, descriptor tables, directories, signal actions that processes share", Saved, "")
+        "processes whose parents have ended (orphans), adopted by a process of the job or not",
+        Saved,
+        "`ckpt run` and what restores a job adopt them (PR_SET_CHILD_SUBREAPER): that they see by getppid(2). Of a program that was attached, or preloads libckpt.so, those are found that are in a session which a living process of the job leads, or that were of it at the last checkpoint; others are left out, or are jobs of their own where they preload libckpt.so",
+    )
+    .criu("under a subreaper of the job or in its PID namespace"),
+    row(
+        "address spaces, descriptor tables, directories, signal actions that processes share",
+        Saved,
+        "refused: a process that shares one with another than its parent",
+    )
         .criu("descriptor tables; refused: the others"),
     row("a thread with a descriptor table or a working directory of its own (unshare)", Refused, "")
         .criu("refused"),

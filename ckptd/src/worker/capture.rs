@@ -8,8 +8,12 @@ use ckpt_dirty::Tracking;
 use ckpt_image::{CheckpointId, Kind, Store};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+
+/// Processes, and when they were started.
+type Members = BTreeMap<i32, u64>;
 
 pub(super) fn capture(order: CaptureOrder, fds: Vec<OwnedFd>) -> Outcome<Report<CaptureReport>> {
     if order.tracked.len() != fds.len() {
@@ -21,7 +25,8 @@ pub(super) fn capture(order: CaptureOrder, fds: Vec<OwnedFd>) -> Outcome<Report<
         let Done { report, tracking, .. } =
             capture_here(&order, order.pid, &order.store, tracking, &namespaces)?;
         let (tracked, fds) = tracking.into_iter().unzip();
-        return Ok((CaptureReport { saved: report, tracked }, fds));
+        let (saved, members) = report;
+        return Ok((CaptureReport { saved, tracked, members }, fds));
     }
     let store = OpenDirectory::open(&order.store)?;
     let tracking = inside::inner_tracking(tracking);
@@ -45,7 +50,8 @@ pub(super) fn capture(order: CaptureOrder, fds: Vec<OwnedFd>) -> Outcome<Report<
             .map_err(|errno| Failure::new(format!("cannot kill pid {}: {errno}", order.pid)))?;
     }
     let (tracked, fds) = outcome.tracking.into_iter().unzip();
-    Ok((CaptureReport { saved: outcome.report, tracked }, fds))
+    let (saved, members) = outcome.report;
+    Ok((CaptureReport { saved, tracked, members }, fds))
 }
 
 /// Takes the checkpoint from where this process is.
@@ -55,8 +61,11 @@ fn capture_here(
     store: &Path,
     tracking: Vec<(i32, OwnedFd)>,
     namespaces: &Namespaces,
-) -> Outcome<Done<Saved>> {
+) -> Outcome<Done<(Saved, Members)>> {
     let store = Store::open(store)?;
+    let mut orphans = order.orphans();
+    // Elsewhere the keeper's pid is another's.
+    orphans.keeper = orphans.keeper.filter(|_| namespaces.shares_pids());
     let captured = ckpt_capture::capture(CaptureRequest {
         root_pid,
         store: &store,
@@ -68,6 +77,7 @@ fn capture_here(
         outside: order.tcp,
         unix_peers: order.unix_peer,
         namespaces,
+        orphans: &orphans,
     })?;
     let saved = Saved {
         id: captured.id.to_string(),
@@ -86,7 +96,7 @@ fn capture_here(
         duration_us: captured.stats.duration_us,
     };
     let tracking = captured.tracking.map(Tracking::into_fds).unwrap_or_default();
-    Ok(Done { report: saved, tracking, held: captured.stopped })
+    Ok(Done { report: (saved, captured.members), tracking, held: captured.stopped })
 }
 
 /// The checkpoint since which writes were tracked, unless somebody removed it: then a full one has to be taken.

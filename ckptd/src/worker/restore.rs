@@ -21,5 +21,6 @@ pub(super) fn restore(order: RestoreOrder, _: Vec<OwnedFd>) -> Outcome<Report<Re
         root: Default::default(),
     })?;
     let (tracked, fds) = restored.tracking.into_iter().unzip();
-    Ok((RestoreReport { job: image.manifest().job.clone(), pid: restored.pid, tracked }, fds))
+    let (job, pid) = (image.manifest().job.clone(), restored.pid);
+    Ok((RestoreReport { job, pid, keeper: std::process::id().cast_signed(), tracked }, fds))
 }

@@ -8,6 +8,7 @@ use crate::message_queue::capture_message_queues;
 use crate::named_file::{self, NamedFiles};
 use crate::namespaces::Namespaces;
 use crate::objects::Objects;
+use crate::orphans::{self, Orphans};
 use crate::pages::MemoryStats;
 use crate::process::Process;
 use crate::process_state::{self, Before, Job, ProcessState, Stopped};
@@ -28,7 +29,7 @@ use ckpt_sys::SysError;
 use ckpt_sys::kcmp::Resource;
 use ckpt_sys::proc::stat::Stat;
 use std::cell::OnceCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Instant;
 
 /// Pid of the first process of a PID namespace.
@@ -66,6 +67,8 @@ pub struct CaptureRequest<'a> {
     pub unix_peers: UnixPeers,
     /// The namespaces that the job has for itself; this process is in them.
     pub namespaces: &'a Namespaces,
+    /// How its processes are found whose parents have ended.
+    pub orphans: &'a Orphans,
 }
 
 /// A committed checkpoint.
@@ -81,6 +84,8 @@ pub struct Captured {
     pub stats: Stats,
     /// Dirty-page tracking since this checkpoint; None when the job was killed.
     pub tracking: Option<Tracking>,
+    /// Its processes, and when they were started (clock ticks).
+    pub members: BTreeMap<i32, u64>,
     /// The job is saved, but could not be killed from here: its root is the first process of the PID namespace that this process is in.
     pub stopped: Option<StoppedJob>,
 }
@@ -110,7 +115,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let root = request.root_pid;
     preflight::check_process(root)?;
     preflight::check_inside(root, request.namespaces)?;
-    if let Some(error) = preflight::unsupported_in_job(root)?.into_iter().next() {
+    if let Some(error) = preflight::unsupported_in_job(root, request.orphans)?.into_iter().next() {
         return Err(error);
     }
     let parent = request.parent.filter(|_| !request.full);
@@ -121,10 +126,11 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let mut tracking = request.tracking.unwrap_or_default();
     let mut writer = request.store.begin(request.job, parent.as_ref())?;
     let mut memory_stats = MemoryStats::default();
-    precopy_job(root, &mut tracking, &mut writer, &mut memory_stats)?;
-    let before = read_before(root)?;
+    let members = tree::members(root, request.orphans);
+    precopy_job(&members, &mut tracking, &mut writer, &mut memory_stats)?;
+    let before = read_before(root, request.orphans)?;
 
-    let tree = Tree::freeze(root)?;
+    let tree = Tree::freeze(root, request.orphans)?;
     point("capture.seized")?;
     let held = Held::new(request.outside, request.after == After::Kill);
     let mut frozen = capture_frozen(
@@ -139,6 +145,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let connections = std::mem::take(&mut frozen.objects.held);
     point("capture.captured")?;
     tracking.retain(&frozen.pids());
+    let members = orphans::start_times(frozen.pids().into_iter())?;
     // A job that is to end stays stopped until its checkpoint is safe.
     let pause = tree.elapsed();
     let held = match request.after {
@@ -178,21 +185,21 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
         }
         None => (Some(tracking), None),
     };
-    Ok(Captured { id, kind, parent, stats, tracking, stopped })
+    Ok(Captured { id, kind, parent, stats, tracking, members, stopped })
 }
 
 /// Saves what is dirty of all processes while they run. One that ends meanwhile is left out.
 fn precopy_job(
-    root: i32,
+    members: &[i32],
     tracking: &mut Tracking,
     writer: &mut CheckpointWriter,
     stats: &mut MemoryStats,
 ) -> CaptureResult<()> {
     let mut owners = Owners::new(Resource::Memory);
-    let members = tree::members(root);
+    let root = members[0];
     let frames = OnceCell::new();
-    let frames = || frames.get_or_init(|| Frames::read(&members));
-    for &pid in &members {
+    let frames = || frames.get_or_init(|| Frames::read(members));
+    for &pid in members {
         let outcome = owners.of(pid).and_then(|owner| {
             if owner != pid {
                 return Ok(());
@@ -204,9 +211,9 @@ fn precopy_job(
     Ok(())
 }
 
-fn read_before(root: i32) -> CaptureResult<HashMap<i32, Before>> {
+fn read_before(root: i32, orphans: &Orphans) -> CaptureResult<HashMap<i32, Before>> {
     let mut before = HashMap::new();
-    for pid in tree::members(root) {
+    for pid in tree::members(root, orphans) {
         if let Some(read) = if_alive(root, pid, Before::read(pid))? {
             before.insert(pid, read);
         }
@@ -257,6 +264,7 @@ fn capture_frozen(
 
     let pids: Vec<i32> = tree.members().iter().map(Member::pid).collect();
     let shared = Shared::find(&pids)?;
+    tree.members().iter().try_for_each(|member| shared.check(member.pid(), member.parent))?;
     let mut job = Job { tracking, shared, objects, pids };
     let (mut processes, mut holders, mut tables) = (Vec::new(), Vec::new(), Vec::new());
     // The root comes last: it keeps the journal of what is changed for a moment while descriptors are looked at.

@@ -1,6 +1,7 @@
 //! Whether a process can be saved as it is, told without stopping it.
 use crate::error::CaptureError;
 use crate::namespaces::Namespaces;
+use crate::orphans::Orphans;
 use crate::{preflight, tree};
 
 /// One line of the report.
@@ -24,11 +25,13 @@ pub fn check(pid: i32, namespaces: &Namespaces) -> Vec<Finding> {
     }
     findings.push(Finding { ok: true, what: format!("pid {pid} may be seized"), remedy: None });
     findings.extend(preflight::check_inside(pid, namespaces).err().map(finding));
-    match preflight::unsupported_in_job(pid) {
+    // Whose keeper there is, the daemon knows; nothing of a job depends on it here.
+    let orphans = Orphans::default();
+    match preflight::unsupported_in_job(pid, &orphans) {
         Ok(errors) => findings.extend(errors.into_iter().map(finding)),
         Err(error) => findings.push(finding(error)),
     }
-    let members = tree::members(pid);
+    let members = tree::members(pid, &orphans);
     findings.extend(crate::files::check(&members).into_iter().map(finding));
     for member in &members {
         findings.extend(crate::vma::check(*member).into_iter().map(finding));

@@ -3,6 +3,7 @@ use crate::capture::if_alive;
 use crate::error::{CaptureError, CaptureResult};
 use crate::files::{self, Journal};
 use crate::freeze;
+use crate::orphans::Orphans;
 use crate::process::Process;
 use crate::{preflight, tree};
 use ckpt_sys::inject::{Gadgets, Hints, Injector, Scratch};
@@ -14,8 +15,8 @@ use ckpt_sys::pidfd;
 ///
 /// # Errors
 /// As [`crate::capture`]'s; the target runs on.
-pub fn clean(root: i32) -> Result<(), CaptureError> {
-    let pids = tree::members(root);
+pub fn clean(root: i32, orphans: &Orphans) -> Result<(), CaptureError> {
+    let pids = tree::members(root, orphans);
     for &pid in &pids {
         if_alive(root, pid, clean_process(pid, &pids))?;
     }

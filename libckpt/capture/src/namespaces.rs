@@ -69,6 +69,12 @@ impl Namespaces {
         self.own.is_empty()
     }
 
+    /// Whether its pids are those that this process sees.
+    #[must_use]
+    pub fn shares_pids(&self) -> bool {
+        !self.own.contains(&Namespace::Pid)
+    }
+
     /// The job's root as it is known within.
     #[must_use]
     pub fn inner_pid(&self) -> i32 {

@@ -2,6 +2,7 @@
 use crate::capture::if_alive;
 use crate::error::{CaptureError, CaptureResult};
 use crate::namespaces::{self, Namespaces};
+use crate::orphans::Orphans;
 use crate::{seccomp, tree};
 use ckpt_sys::namespace;
 use ckpt_sys::proc::{self, stat::Stat, status::Status, threads};
@@ -86,9 +87,9 @@ pub(crate) fn check_inside(root: i32, namespaces: &Namespaces) -> CaptureResult<
 }
 
 /// Everything about the processes of a job as such that this version cannot save.
-pub(crate) fn unsupported_in_job(root: i32) -> CaptureResult<Vec<CaptureError>> {
+pub(crate) fn unsupported_in_job(root: i32, orphans: &Orphans) -> CaptureResult<Vec<CaptureError>> {
     let mut found = Vec::new();
-    for pid in tree::members(root) {
+    for pid in tree::members(root, orphans) {
         let looked = if pid == root { Ok(()) } else { check_process(pid) };
         found.extend(if_alive(root, pid, looked.and_then(|()| unsupported(root, pid)))?.unwrap_or_default());
     }

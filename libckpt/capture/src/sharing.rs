@@ -83,6 +83,28 @@ impl Shared {
         let own = OwnersOf { memory: pid, files: pid, fs: pid, sighand: pid };
         self.0.get(&pid).copied().unwrap_or(own)
     }
+
+    /// Refuses a process that shares something, but not with its `parent` (0: it is none of the job's), who alone can hand it on.
+    pub(crate) fn check(&self, pid: i32, parent: i32) -> CaptureResult<()> {
+        let (own, parents) = (self.of(pid), self.of(parent));
+        let table = [
+            (own.memory, parents.memory, "address space"),
+            (own.files, parents.files, "descriptor table"),
+            (own.fs, parents.fs, "working directory"),
+            (own.sighand, parents.sighand, "signal actions"),
+        ];
+        for (owner, parents, what) in table {
+            if owner != pid && owner != parents {
+                return Err(CaptureError::unsupported(
+                    pid,
+                    format!("its {what}"),
+                    format!("it shares that with process {owner} (clone), and not with its own parent"),
+                    format!("Save when process {pid} or {owner} has ended"),
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Refuses a thread that has left the descriptor table or the directories of its process (unshare(2)).

@@ -2,6 +2,7 @@
 use crate::dead_task::capture_dead_task;
 use crate::error::{CaptureError, CaptureResult};
 use crate::freeze::{self, Freeze, STOP_LIMIT};
+use crate::orphans::{Orphans, Search};
 use ckpt_image::record::DeadTaskV1;
 use ckpt_sys::inject::Scratch;
 use ckpt_sys::proc::{stat::Stat, threads};
@@ -9,15 +10,27 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// The living processes of the job, the root first, parents before their children. They run on all the while, so some may be gone by now.
-pub(crate) fn members(root: i32) -> Vec<i32> {
+pub(crate) fn members(root: i32, orphans: &Orphans) -> Vec<i32> {
+    find_members(root, &Search::new(root, orphans))
+}
+
+fn find_members(root: i32, search: &Search<'_>) -> Vec<i32> {
     let mut found = vec![root];
+    let mut known = BTreeSet::from([root]);
     let mut at = 0;
-    while let Some(&pid) = found.get(at) {
-        at += 1;
-        let children = threads::children(pid).unwrap_or_default();
-        found.extend(children.into_iter().filter(|child| !is_dead(*child)));
+    loop {
+        let new = match found.get(at) {
+            Some(&pid) => threads::children(pid).unwrap_or_default(),
+            None => search.find(&known),
+        };
+        let all = at >= found.len();
+        at = (at + 1).min(found.len());
+        let before = found.len();
+        found.extend(new.into_iter().filter(|pid| !is_dead(*pid) && known.insert(*pid)));
+        if all && found.len() == before {
+            return found;
+        }
     }
-    found
 }
 
 fn is_dead(pid: i32) -> bool {
@@ -52,34 +65,44 @@ pub(crate) struct Tree {
 impl Tree {
     /// Stops all processes of the job, those included that are born meanwhile: a process is asked for its children only when it is stopped
     /// and can make no more.
-    pub(crate) fn freeze(root: i32) -> CaptureResult<Self> {
+    pub(crate) fn freeze(root: i32, orphans: &Orphans) -> CaptureResult<Self> {
+        let mut search = Search::new(root, orphans);
+        search.exclude_strangers(&find_members(root, &search).into_iter().collect());
         let since = Instant::now();
         let (freeze, leftovers) = freeze::begin_recovered(root)?;
         let mut tree = Self { members: vec![Member { freeze, parent: 0, leftovers }], since };
-        let mut known = BTreeSet::from([root]);
+        let mut members = BTreeSet::from([root]);
+        let mut dead = BTreeSet::new();
         loop {
-            let before = tree.members.len();
+            let before = (members.len(), dead.len());
             let mut at = 0;
-            // Again from the start: the child of one that died meanwhile is now the child of a subreaper, perhaps one of the first.
-            while at < tree.members.len() {
-                let parent = tree.members[at].pid();
+            // Again from the start whenever one was found, dead ones included: the child of one that died meanwhile is now the child of a
+            // subreaper, perhaps one of the first.
+            while at <= tree.members.len() {
+                let (parent, children) = match tree.members.get(at) {
+                    Some(member) => (member.pid(), threads::children(member.pid())?),
+                    None => (0, search.find(&members)),
+                };
                 at += 1;
-                for child in threads::children(parent)? {
-                    if !known.contains(&child)
-                        && let Some((freeze, leftovers)) = begin_unless_dead(child)?
-                    {
-                        known.insert(child);
+                for child in children {
+                    if members.contains(&child) {
+                        continue;
+                    }
+                    if let Some((freeze, leftovers)) = begin_unless_dead(child)? {
+                        members.insert(child);
                         tree.members.push(Member { freeze, parent, leftovers });
+                    } else {
+                        dead.insert(child);
                     }
                 }
             }
-            if tree.members.len() == before {
+            if (members.len(), dead.len()) == before {
                 return Ok(tree);
             }
         }
     }
 
-    /// The processes, the root first, parents before their children.
+    /// The processes, the root first, parents before their children; those without a parent in the job are its orphans.
     pub(crate) fn members(&self) -> &[Member] {
         &self.members
     }

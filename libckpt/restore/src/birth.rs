@@ -202,15 +202,8 @@ fn clone(builder: &mut Builder<'_>, pid: i32, flags: i32, exit_signal: i32) -> R
 }
 
 fn subreaper(family: &mut Family<'_>, pid: i32, on: bool) -> RestoreResult<()> {
-    match family.get_mut(&pid) {
-        Some(member) => {
-            let args = [PR_SET_CHILD_SUBREAPER, u64::from(on), 0, 0, 0];
-            member.builder.prctl("prctl(PR_SET_CHILD_SUBREAPER)", &args)?;
-        }
-        None => nix::sys::prctl::set_child_subreaper(on).map_err(|errno| {
-            ckpt_sys::SysError::new("prctl(PR_SET_CHILD_SUBREAPER)", "this process", errno)
-        })?,
-    }
+    let args = [PR_SET_CHILD_SUBREAPER, u64::from(on), 0, 0, 0];
+    member(family, pid)?.builder.prctl("prctl(PR_SET_CHILD_SUBREAPER)", &args)?;
     Ok(())
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A process is born into the session of whoever makes it, and can leave it for one of its own only. So children that are in the session that
 //! their parent was born into are made before the parent leaves it; a process whose session is not one of its parent's is the orphan of one that
-//! was, and is made as such: by a helper that ends, under a subreaper. A session or group whose leader has ended gets a helper in its place for
-//! the time.
+//! was, and is made as such: by a helper that ends, under a subreaper. So are those that have no parent in the job: who adopts them is whoever
+//! adopts the root's children. A session or group whose leader has ended gets a helper in its place for the time.
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A process that is to be there in the end.
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct Being {
     /// Its pid.
     pub(crate) pid: i32,
-    /// Its parent; 0: the restoring process.
+    /// Its parent; 0: for the root, the restoring process; for others, whoever adopts orphans of the root's.
     pub(crate) ppid: i32,
     /// Process group.
     pub(crate) pgid: i32,
@@ -28,7 +28,7 @@ pub(crate) enum Step {
     Session { pid: i32 },
     /// It joins a group of its session, or leads a new one of its own pid.
     Group { pid: i32, pgid: i32 },
-    /// It becomes the parent of what its descendants leave behind, or does so no more.
+    /// A process of the job becomes the parent of what its descendants leave behind, or does so no more.
     Subreaper { pid: i32, on: bool },
     /// The helper ends and its parent waits for it.
     End { pid: i32, parent: i32 },
@@ -41,6 +41,8 @@ struct Planner<'a> {
     beings: BTreeMap<i32, &'a Being>,
     children: BTreeMap<i32, Vec<&'a Being>>,
     root: &'a Being,
+    /// Those without a parent in the job.
+    strays: Vec<&'a Being>,
     born: BTreeSet<i32>,
     /// Children that cannot be made by their parent, and the session that they need.
     orphans: Vec<(&'a Being, i32)>,
@@ -54,20 +56,21 @@ struct Planner<'a> {
 pub(crate) fn plan(beings: &[Being]) -> Result<Vec<Step>, String> {
     let root = beings.first().ok_or("it holds no process")?;
     let mut children: BTreeMap<i32, Vec<&Being>> = BTreeMap::new();
-    for being in beings {
+    for being in beings.iter().filter(|being| being.ppid != 0) {
         children.entry(being.ppid).or_default().push(being);
     }
     let mut planner = Planner {
         beings: beings.iter().map(|being| (being.pid, being)).collect(),
         children,
         root,
+        strays: beings[1..].iter().filter(|being| being.ppid == 0).collect(),
         born: BTreeSet::new(),
         orphans: Vec::new(),
         stand_ins: Vec::new(),
         helpers: 0,
         steps: Vec::new(),
     };
-    planner.grow(0, OUTSIDE);
+    planner.birth(root, 0, OUTSIDE);
     planner.make_orphans()?;
     if let Some(missing) = beings.iter().find(|being| !planner.born.contains(&being.pid)) {
         return Err(format!("process {} has parent {}, which is not in it", missing.pid, missing.ppid));
@@ -110,7 +113,14 @@ impl<'a> Planner<'a> {
         let being = self.beings.get(&pid).copied();
         let session = being.map_or(OUTSIDE, |being| self.session(being));
         let leads = being.is_some_and(|being| session == being.pid);
-        let mut later = Vec::new();
+        let strays = if pid == self.root.pid { std::mem::take(&mut self.strays) } else { Vec::new() };
+        let (mut later, mut later_strays) = (Vec::new(), Vec::new());
+        for stray in strays {
+            match self.needs(stray, [birth, session]) {
+                Some(need) if need != session => self.orphans.push((stray, need)),
+                _ => later_strays.push(stray),
+            }
+        }
         for child in self.children(pid) {
             match self.needs(child, [birth, session]) {
                 Some(need) if leads && need == birth => self.birth(child, pid, birth),
@@ -124,10 +134,30 @@ impl<'a> Planner<'a> {
         for child in later {
             self.birth(child, pid, session);
         }
+        for stray in later_strays {
+            self.birth_by_helper(stray, pid, session);
+        }
     }
 
     fn birth(&mut self, being: &Being, parent: i32, session: i32) {
         self.steps.push(Step::Birth { pid: being.pid, parent });
+        self.born.insert(being.pid);
+        self.grow(being.pid, session);
+    }
+
+    /// Makes a process as the child of a helper, itself a child of `maker`, which ends.
+    fn birth_by_helper(&mut self, being: &Being, maker: i32, session: i32) {
+        self.helpers -= 1;
+        let (helper, adopter) = (self.helpers, being.ppid);
+        if adopter != 0 {
+            self.steps.push(Step::Subreaper { pid: adopter, on: true });
+        }
+        self.steps.push(Step::Birth { pid: helper, parent: maker });
+        self.steps.push(Step::Birth { pid: being.pid, parent: helper });
+        self.steps.push(Step::End { pid: helper, parent: maker });
+        if adopter != 0 {
+            self.steps.push(Step::Subreaper { pid: adopter, on: false });
+        }
         self.born.insert(being.pid);
         self.grow(being.pid, session);
     }
@@ -144,7 +174,7 @@ impl<'a> Planner<'a> {
                 ));
             };
             let (orphan, session) = self.orphans.remove(at);
-            let parent = orphan.ppid;
+            let parent = if orphan.ppid == 0 { self.root.pid } else { orphan.ppid };
             if session != OUTSIDE && !self.beings.contains_key(&session) && !self.born.contains(&session) {
                 self.steps.push(Step::Birth { pid: session, parent });
                 self.steps.push(Step::Session { pid: session });
@@ -153,21 +183,13 @@ impl<'a> Planner<'a> {
             }
             let stand_in = self.stand_ins.iter().find(|(pid, _)| *pid == session);
             let leader = stand_in.map_or(session, |(_, parent)| *parent);
-            if !self.descends(leader, parent) {
+            if !self.descends(leader, orphan.ppid) {
                 return Err(format!(
                     "process {} is in session {session}, whose leader does not descend from its parent {parent}",
                     orphan.pid
                 ));
             }
-            self.helpers -= 1;
-            let helper = self.helpers;
-            self.steps.push(Step::Subreaper { pid: parent, on: true });
-            self.steps.push(Step::Birth { pid: helper, parent: session });
-            self.steps.push(Step::Birth { pid: orphan.pid, parent: helper });
-            self.steps.push(Step::End { pid: helper, parent: session });
-            self.steps.push(Step::Subreaper { pid: parent, on: false });
-            self.born.insert(orphan.pid);
-            self.grow(orphan.pid, session);
+            self.birth_by_helper(orphan, session, session);
         }
         let stand_ins = self.stand_ins.iter();
         self.steps.extend(stand_ins.map(|&(pid, parent)| Step::End { pid, parent }));
@@ -289,6 +311,33 @@ mod tests {
             End { pid: 11, parent: 12 },
         ];
         assert_eq!(steps[4..], groups);
+    }
+
+    #[test]
+    fn what_no_process_of_the_job_has_adopted_comes_by_helpers() {
+        // In the session outside, a daemon, and one in the session of a daemon that has ended.
+        let strays = [being(12, 0, 10, 5), being(13, 0, 13, 13), being(15, 0, 14, 14)];
+        let steps = plan(&[&[being(10, 0, 10, 5)], &strays[..]].concat()).unwrap();
+        let expected = [
+            Birth { pid: 10, parent: 0 },
+            Birth { pid: -1, parent: 10 },
+            Birth { pid: 12, parent: -1 },
+            End { pid: -1, parent: 10 },
+            Birth { pid: -2, parent: 10 },
+            Birth { pid: 13, parent: -2 },
+            End { pid: -2, parent: 10 },
+            Session { pid: 13 },
+            Birth { pid: 14, parent: 10 },
+            Session { pid: 14 },
+            Birth { pid: -3, parent: 14 },
+            Birth { pid: 15, parent: -3 },
+            End { pid: -3, parent: 14 },
+            End { pid: 14, parent: 10 },
+            Group { pid: 10, pgid: 10 },
+            Group { pid: 12, pgid: 10 },
+            Group { pid: 15, pgid: 14 },
+        ];
+        assert_eq!(steps, expected);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! The first process of a PID namespace, where that is to have no other task than a first process has: waiting for orphans.
+use crate::error::{SysError, SysResult};
 use crate::pidfd;
 use crate::pidfd::has_ended;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -66,10 +66,32 @@ fn outlive(pid: i32) {
 /// Waits for all children that have ended. Whether there are more.
 fn reap() -> bool {
     loop {
-        match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {
-            Ok(WaitStatus::StillAlive) => return true,
-            Ok(_) | Err(Errno::EINTR) => {}
+        match wait_for_any(libc::WNOHANG) {
+            Ok(None) => return true,
+            Ok(_) => {}
             Err(_) => return false,
+        }
+    }
+}
+
+/// waitpid(2) for any child, of whatever kind, with its `options`: the child's pid and its status as wait(2) has it. None: with WNOHANG, no child
+/// has anything to tell.
+///
+/// # Errors
+/// ECHILD: there are no children.
+pub fn wait_for_any(options: i32) -> SysResult<Option<(i32, i32)>> {
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` is ours and valid for writing.
+        match unsafe { libc::waitpid(-1, &raw mut status, options | libc::__WALL) } {
+            0 => return Ok(None),
+            -1 => {
+                let error = SysError::last("waitpid", "any child");
+                if error.errno() != Some(Errno::EINTR) {
+                    return Err(error);
+                }
+            }
+            pid => return Ok(Some((pid, status))),
         }
     }
 }
