@@ -91,7 +91,10 @@ have a subject of the same name in tests/subjects.
 The columns on CRIU 4.2 and DMTCP 5.0 are from reading their sources, not from running them. **with an option**: only if asked to. **lost**: there is no code that brings it
 back, and no refusal. **no**: there is no code for it. **—**: not looked into.
 
-The engine needs Linux 6.7 or later on x86-64 (`PAGEMAP_SCAN` and userfaultfd's asynchronous write-protection; `ckpt check` says what is there), and root.
+The engine needs Linux 6.7 or later on x86-64 (`PAGEMAP_SCAN` and userfaultfd's asynchronous write-protection; `ckpt check` says what is there). As root, or with
+`CAP_CHECKPOINT_RESTORE` and `CAP_SYS_PTRACE`, it does all of this. Other users save their own processes, and restore them in a user and PID namespace (with an IPC
+namespace for System V objects), where they keep their users, groups and pids. For them are refused: TCP connections within the job, mapped files that are deleted and closed,
+inotify watches, and processes that may not be looked into (set-user-id programs, PR_SET_DUMPABLE); unread UDP datagrams are lost, with a warning.
 ";
 
 /// All rows.

@@ -54,6 +54,9 @@ fn within<F: FnOnce(&Sandbox)>(body: F, options: &[&str]) {
 /// When the test program is not where cargo puts it.
 #[must_use]
 pub fn target_dir() -> PathBuf {
+    if let Some(programs) = crate::ordinary_user::programs() {
+        return programs.clone();
+    }
     let own = std::env::current_exe().expect("own path");
     let deps = own.parent().expect("a directory");
     if deps.ends_with("deps") { deps.parent().expect("target/PROFILE").to_owned() } else { deps.to_owned() }

@@ -8,6 +8,7 @@ pub mod adding;
 pub mod capability;
 pub mod ckpt;
 mod isolate;
+pub mod ordinary_user;
 pub mod outside;
 pub mod process;
 pub mod pty;

@@ -22,6 +22,7 @@ mod mappings;
 mod memory;
 mod message_queues;
 mod namespaces;
+mod ordinary_users;
 mod orphans;
 mod pending_signals;
 mod pid_namespaces;

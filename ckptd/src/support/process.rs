@@ -60,7 +60,7 @@ pub(super) const ROWS: &[Row] = &[
     row(
         "a user namespace",
         Saved,
-        "with its maps of ids. No restore of one has been seen through yet: a save may be refused, for an engine within it may lack the right to look at mapped files",
+        "with its maps of ids, as far as whoever restores may write them",
     )
     .criu("saved")
     .dmtcp("no"),

@@ -22,6 +22,7 @@ mod fs;
 mod interrupted;
 mod inventory;
 mod leftovers;
+mod mapped_file;
 mod message_queue;
 mod mm;
 mod named_file;

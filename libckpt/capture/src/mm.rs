@@ -38,7 +38,7 @@ pub(crate) fn capture_mm(
     let mappings = vma::mappings(pid, &[injector.scratch().range()], before)?;
     for mapping in &mappings {
         check_tracking(tracker, mapping)?;
-        let mut vma = capture_vma(pid, mapping, &files, objects)?;
+        let mut vma = capture_vma(injector, mapping, &files, objects)?;
         if let BackingV1::AioRing(ring) = &mut vma.backing {
             *ring = aio::capture_ring(injector, mapping)?;
         }

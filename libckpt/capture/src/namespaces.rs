@@ -8,6 +8,7 @@ use ckpt_image::record::{
 use ckpt_sys::namespace::{self, Namespace};
 use ckpt_sys::proc::{self, malformed, mounts, mounts::Mount, status::Status};
 use ckpt_sys::{SysError, pidfd};
+use nix::errno::Errno;
 use std::os::fd::AsFd;
 
 mod mount;
@@ -48,7 +49,7 @@ impl Namespaces {
     pub fn of(pid: i32) -> CaptureResult<Self> {
         let own = match namespace::foreign(pid) {
             // The checks that come say what is wrong with it.
-            Err(error) if error.is_gone() => Vec::new(),
+            Err(error) if error.is_gone() || error.errno() == Some(Errno::EACCES) => Vec::new(),
             own => own?,
         };
         if own.is_empty() {

@@ -6,6 +6,7 @@ use crate::unix_peers::UnixPeers;
 use ckpt_image::page::Space;
 use ckpt_image::record::{GhostId, GhostV1, NamelessV1, OpenFileV1, ShmemId, ShmemV1, TmpfsFileV1};
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// Bytes that were copied while the job was frozen, to be stored after it runs on.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub(crate) struct Objects {
     pub(crate) ring_users: RingUsers,
     /// Filters of system calls.
     pub(crate) filters: Filters,
+    /// Of shared memory that is read where it is mapped: the parts that are copied, bytes.
+    pub(crate) in_memory: HashMap<ShmemId, Vec<Range<u64>>>,
     shmem_ids: HashMap<InodeKey, ShmemId>,
     ghost_ids: HashMap<InodeKey, GhostId>,
 }

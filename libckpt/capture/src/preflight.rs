@@ -6,6 +6,7 @@ use crate::orphans::Orphans;
 use crate::{seccomp, tree};
 use ckpt_sys::namespace;
 use ckpt_sys::proc::{self, stat::Stat, status::Status, threads};
+use nix::errno::Errno;
 
 const CAP_SYS_PTRACE: u64 = 1 << 19;
 
@@ -45,7 +46,21 @@ pub(crate) fn check_process(pid: i32) -> CaptureResult<()> {
     if own != 0 && own != owner && !may_trace_all()? {
         return Err(CaptureError::NotPermitted { pid, owner });
     }
+    check_dumpable(pid)?;
     check_tracer(pid)
+}
+
+/// Refuses a process that only privileged ones may look into.
+fn check_dumpable(pid: i32) -> CaptureResult<()> {
+    match namespace::Namespace::User.of(pid) {
+        Err(error) if error.errno() == Some(Errno::EACCES) => Err(CaptureError::unsupported(
+            pid,
+            "its memory",
+            "it may not be looked into: the program has privileges of its own, or has forbidden it (PR_SET_DUMPABLE)",
+            "Run ckpt as root or with CAP_SYS_PTRACE",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a process one of whose threads is traced.

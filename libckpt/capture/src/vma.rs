@@ -1,9 +1,9 @@
 //! Mappings: what each is of, and with what settings.
-use crate::content;
 use crate::error::{CaptureError, CaptureResult};
 use crate::objects::Objects;
-use crate::{aio, files, tmpfs};
+use crate::{aio, content, files, mapped_file, tmpfs};
 use ckpt_image::record::{AioRingV1, BackingV1, FileIdent, MappedFileV1, VmaV1, vma_flags};
+use ckpt_sys::inject::Injector;
 use ckpt_sys::io_uring::{OFFSET_COMPLETIONS, OFFSET_ENTRIES, OFFSET_RINGS};
 use ckpt_sys::proc::maps::{self, Mapping};
 use ckpt_sys::{SysError, SysResult};
@@ -102,12 +102,12 @@ fn without(mapping: Mapping, ours: &Range<u64>) -> Vec<Mapping> {
 
 /// The record of one mapping; what it refers to goes into `objects`. What is in the ring of an asynchronous I/O context is left to [`aio::capture_ring`].
 pub(crate) fn capture_vma(
-    pid: i32,
+    injector: &mut Injector<'_>,
     mapping: &Mapping,
     files: &Files,
     objects: &mut Objects,
 ) -> CaptureResult<VmaV1> {
-    let link = || format!("map_files/{:x}-{:x}", mapping.start, mapping.end);
+    let pid = injector.pid();
     let offset = mapping.offset;
     let backing = match files.kind(pid, mapping)? {
         MappingKind::Anonymous => BackingV1::Anonymous,
@@ -117,7 +117,10 @@ pub(crate) fn capture_vma(
         MappingKind::AioRing => BackingV1::AioRing(AioRingV1::default()),
         MappingKind::IoUring => BackingV1::IoUring { inode: mapping.inode, offset },
         MappingKind::Shmem { memfd_name } => {
-            let shmem = content::shmem(objects, &content::open_link(pid, &link())?, memfd_name)?;
+            let shmem = match mapped_file::open(pid, mapping)? {
+                Some(file) => content::shmem(objects, &file, memfd_name)?,
+                None => mapped_file::shmem_in_memory(objects, injector, mapping, memfd_name)?,
+            };
             if mapping.shared {
                 BackingV1::Shmem { shmem, offset }
             } else {
@@ -125,19 +128,22 @@ pub(crate) fn capture_vma(
             }
         }
         MappingKind::Segment { id } => {
-            let shmem = content::segment(objects, &content::open_link(pid, &link())?, id)?;
+            let shmem = match mapped_file::open(pid, mapping)? {
+                Some(file) => content::segment(objects, &file, id)?,
+                None => mapped_file::segment_in_memory(objects, injector, mapping, id)?,
+            };
             BackingV1::Shmem { shmem, offset }
         }
         MappingKind::File { meta, unlinked } => {
             let ghost = if unlinked {
-                Some(content::ghost(objects, &content::open_link(pid, &link())?, &mapping.path)?)
+                Some(content::ghost(objects, &mapped_file::must_open(pid, mapping)?, &mapping.path)?)
             } else {
                 None
             };
             // A shared mapping that may be written needs a description that is open for writing.
             let writable = mapping.shared && mapping.has_flag(b"mw");
             if writable && !unlinked {
-                tmpfs::capture(objects, &content::open_link(pid, &link())?, &mapping.path)?;
+                tmpfs::capture(objects, &mapped_file::must_open(pid, mapping)?, &mapping.path)?;
             }
             let file = MappedFileV1 {
                 path: mapping.path.clone(),
@@ -269,21 +275,15 @@ impl Files {
 
     fn file_kind(&self, pid: i32, mapping: &Mapping) -> CaptureResult<MappingKind> {
         let refuse = |reason: &str, remedy: &str| Err(refusal(pid, mapping, reason, remedy));
-        let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
-        let meta = match std::fs::metadata(&link) {
-            Ok(meta) => meta,
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => match by_path(mapping) {
-                Some(meta) => meta,
-                None => {
-                    return refuse(
-                        "the file behind it may not be looked at",
-                        "Run ckpt as root or with CAP_CHECKPOINT_RESTORE",
-                    );
-                }
-            },
-            Err(error) => return Err(SysError::new("stat", link, error).into()),
+        let found = mapped_file::find(pid, mapping)?;
+        let not_allowed = || {
+            let reason = "the file behind it may not be looked at";
+            refuse(reason, "Run ckpt as root or with CAP_CHECKPOINT_RESTORE")
         };
-        if meta.dev() == self.shmem_device {
+        if libc::makedev(mapping.device.0, mapping.device.1) == self.shmem_device {
+            if found.is_none() && !mapping.shared {
+                return not_allowed();
+            }
             let path = &mapping.path[..];
             if let Some(name) = path.strip_prefix(b"/memfd:") {
                 return Ok(MappingKind::Shmem { memfd_name: Some(name.to_vec()) });
@@ -292,7 +292,7 @@ impl Files {
                 return Ok(MappingKind::Shmem { memfd_name: None });
             }
             if path.starts_with(b"/SYSV") {
-                let id = i32::try_from(meta.ino());
+                let id = i32::try_from(mapping.inode);
                 return match id.ok().filter(|_| mapping.shared) {
                     Some(id) => Ok(MappingKind::Segment { id }),
                     None => {
@@ -302,6 +302,7 @@ impl Files {
             }
             return refuse("it is memory of a driver", "Close the device before saving");
         }
+        let Some((_, meta)) = found else { return not_allowed() };
         // A private mapping of /dev/zero is anonymous memory with a name.
         let zero = meta.file_type().is_char_device() && meta.rdev() == libc::makedev(1, 5);
         if !meta.is_file() && (mapping.shared || !zero) {
@@ -310,14 +311,6 @@ impl Files {
         let unlinked = meta.is_file() && !leads_to(&mapping.path, &meta);
         Ok(MappingKind::File { meta, unlinked })
     }
-}
-
-/// The file that is mapped, if it still has its name: for users who may not follow links of map_files.
-fn by_path(mapping: &Mapping) -> Option<Metadata> {
-    let path = Path::new(OsStr::from_bytes(&mapping.path));
-    let meta = std::fs::metadata(path).ok().filter(|_| path.is_absolute() && !mapping.deleted)?;
-    let device = libc::makedev(mapping.device.0, mapping.device.1);
-    ((meta.dev(), meta.ino()) == (device, mapping.inode)).then_some(meta)
 }
 
 /// Whether `path` names the file that `meta` is of. /proc gives paths from the reader's root directory.

@@ -51,7 +51,7 @@ impl Contents {
             None => make_anonymous(shmem.size)?,
         };
         resize(&file, shmem.size)?;
-        fill(image, &file, Space::Shmem(id), shmem.size)?;
+        fill(image, &file, &own_fd(&file), Space::Shmem(id), shmem.size)?;
         if shmem.memfd_name.is_some() {
             self.memfds.insert(id);
             set_owner(&file, shmem.owner, shmem.mode)?;
@@ -85,7 +85,7 @@ impl Contents {
         let ghost = record(image, |ghost: &GhostV1| ghost.id == id, "unlinked file")?;
         let file = make_ghost(&ghost)?;
         resize(&file, ghost.size)?;
-        fill(image, &file, Space::Ghost(id), ghost.size)?;
+        fill(image, &file, &own_fd(&file), Space::Ghost(id), ghost.size)?;
         set_owner(&file, ghost.owner, ghost.mode)?;
         nameless::set_times(image, id, &file)?;
         // A file that is open for writing cannot be run.
@@ -171,8 +171,14 @@ fn resize(file: &File, size: u64) -> RestoreResult<()> {
 }
 
 /// Writes the pages of an object that is all zeros.
-pub(crate) fn fill(image: &Image, file: &File, space: Space, size: u64) -> RestoreResult<()> {
-    let error = |error| RestoreError::from(SysError::new("write", own_fd(file), error));
+pub(crate) fn fill(
+    image: &Image,
+    file: &impl FileExt,
+    name: &str,
+    space: Space,
+    size: u64,
+) -> RestoreResult<()> {
+    let error = |error| RestoreError::from(SysError::new("write", name, error));
     image.for_each_run::<RestoreError>(space, 0..size.div_ceil(PAGE), &mut |page, bytes| {
         // The last page may be cut short by the end.
         let start = page * PAGE;

@@ -2,7 +2,7 @@
 use crate::builder::Builder;
 use crate::error::RestoreResult;
 use ckpt_image::record::CredsV1;
-use ckpt_sys::proc::status::Status;
+use ckpt_sys::proc::{self, status::Status};
 
 const PR_CAPBSET_DROP: u64 = 24;
 const PR_SET_SECUREBITS: u64 = 28;
@@ -21,7 +21,7 @@ pub(crate) fn restore_creds(builder: &mut Builder<'_>, creds: &CredsV1) -> Resto
     let object = format!("thread {tid}");
     let words = |ids: &[u32]| -> Vec<u64> { ids.iter().map(|id| u64::from(*id)).collect() };
     let is = |name: &str, ids: &[u64]| status.numbers(name) == ids;
-    if !is("Groups", &words(&creds.groups)) {
+    if !is("Groups", &words(&creds.groups)) && !keeps_groups(tid, creds, &status)? {
         let bytes: Vec<u8> = creds.groups.iter().flat_map(|group| group.to_ne_bytes()).collect();
         let at = builder.place(&bytes)?.get();
         let count = u64::try_from(creds.groups.len()).unwrap_or(0);
@@ -65,6 +65,21 @@ pub(crate) fn restore_creds(builder: &mut Builder<'_>, creds: &CredsV1) -> Resto
         builder.prctl("prctl(PR_SET_NO_NEW_PRIVS)", &[PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0])?;
     }
     Ok(())
+}
+
+/// In a user namespace that a user made without help nobody may change groups: the thread has those of whoever restores it.
+fn keeps_groups(tid: i32, creds: &CredsV1, status: &Status) -> RestoreResult<bool> {
+    if proc::read_text(tid, "setgroups")?.trim() != "deny" {
+        return Ok(false);
+    }
+    // Those without a number in the namespace are all shown as nobody's.
+    if status.numbers("Groups").len() != creds.groups.len() {
+        tracing::warn!(
+            tid,
+            "supplementary groups are those of the user who restores: they cannot be changed without privilege"
+        );
+    }
+    Ok(true)
 }
 
 fn set_capabilities(

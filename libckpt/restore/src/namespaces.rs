@@ -3,7 +3,9 @@
 use crate::error::{RestoreError, RestoreResult};
 use crate::restore::RootBirth;
 use ckpt_image::Image;
-use ckpt_image::record::{DeadTaskV1, InventoryV1, NamespacesV1, PidNamespaceV1, TaskV1, UserNamespaceV1};
+use ckpt_image::record::{
+    DeadTaskV1, InventoryV1, IpcNamespaceV1, NamespacesV1, PidNamespaceV1, TaskV1, UserNamespaceV1,
+};
 use ckpt_sys::namespace::{self, Namespace};
 use ckpt_sys::{SysError, reaper, spawn};
 use std::fs;
@@ -11,6 +13,7 @@ use std::io::{PipeReader, PipeWriter, Read, Write};
 
 mod mount;
 mod net;
+mod ordinary_user;
 
 /// Pids below this one are tried for the process that restores.
 const PID_END: i32 = 32_768;
@@ -51,14 +54,13 @@ impl FirstProcess {
 impl Namespaces {
     /// Those that a checkpoint's job needs, with a PID namespace by `pids`. None: it lives in this process's.
     ///
+    /// Who may not choose pids gets a user namespace for it, in which they are who they are.
+    ///
     /// # Errors
-    /// It was the first process of its PID namespace, and is to live in ours. What the image does not hold.
+    /// It was the first process of its PID namespace, and is to live in ours. Its pids cannot be chosen without a namespace, and none is asked
+    /// for. What the image does not hold.
     pub fn of(image: &Image, pids: PidNamespace) -> Result<Option<Self>, RestoreError> {
-        let record = image.records::<NamespacesV1>()?.into_iter().next();
-        let mut record = match record {
-            None if pids != PidNamespace::New => return Ok(None),
-            record => record.unwrap_or_default(),
-        };
+        let mut record = image.records::<NamespacesV1>()?.into_iter().next().unwrap_or_default();
         match (pids, record.pid) {
             (PidNamespace::New, None) => record.pid = Some(PidNamespaceV1 { init: false }),
             (PidNamespace::Ours, Some(PidNamespaceV1 { init: true })) => {
@@ -70,6 +72,18 @@ impl Namespaces {
             }
             (PidNamespace::Ours, _) => record.pid = None,
             _ => {}
+        }
+        if record.user.is_none() && !ordinary_user::may_choose_pids()? {
+            if record.pid.is_none() {
+                return Err(RestoreError::Machine {
+                    reason: "pids cannot be chosen without privilege".into(),
+                    remedy: "Restore in a PID namespace of its own (--pid new), or run ckpt as root or with CAP_CHECKPOINT_RESTORE".into(),
+                });
+            }
+            record.user = Some(ordinary_user::of_this_user());
+            if record.ipc.is_none() && ordinary_user::needs_ipc(image)? {
+                record.ipc = Some(IpcNamespaceV1 { sysctls: Vec::new() });
+            }
         }
         if record == NamespacesV1::default() {
             return Ok(None);

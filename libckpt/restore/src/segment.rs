@@ -6,10 +6,8 @@ use crate::vma::describe;
 use ckpt_image::Image;
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::record::{SegmentV1, ShmemId, ShmemV1, VmaV1};
-use ckpt_sys::SysError;
-use ckpt_sys::sysv_shm::{self, SHM_DEST, Segment};
+use ckpt_sys::sysv_shm::{self, Attached, SHM_DEST, Segment};
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, fallocate};
 use std::collections::HashMap;
 
 const PROT_WRITE: u32 = libc::PROT_WRITE.unsigned_abs();
@@ -69,12 +67,9 @@ impl Segments {
             Err(error) => return Err(error.into()),
         }
         sysv_shm::set(id, &wanted)?;
-        let file = sysv_shm::open(id)?;
-        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        let len = i64::try_from(size.next_multiple_of(PAGE_SIZE as u64)).unwrap_or(i64::MAX);
-        fallocate(&file, hole, 0, len)
-            .map_err(|errno| SysError::new("fallocate", format!("segment {id}"), errno))?;
-        content::fill(image, &file, Space::Shmem(shmem.id), size)?;
+        let memory = Attached::new(id)?;
+        memory.clear()?;
+        content::fill(image, &memory, &format!("segment {id}"), Space::Shmem(shmem.id), size)?;
         if mode & SHM_DEST != 0 {
             self.passing.push(id);
         }

@@ -55,7 +55,7 @@ impl TmpfsFiles {
         }
         file.set_permissions(Permissions::from_mode(record.mode)).map_err(failed("fchmod"))?;
         file.set_len(record.size).map_err(failed("ftruncate"))?;
-        content::fill(image, &file, Space::Shmem(record.id), record.size)
+        content::fill(image, &file, &path.to_string_lossy(), Space::Shmem(record.id), record.size)
     }
 }
 

@@ -1,7 +1,8 @@
 //! System V shared memory: shmget(2), shmctl(2), shmat(2).
 use crate::error::{SysError, SysResult};
 use nix::errno::Errno;
-use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
 
 /// SHM_DEST of the mode: the segment goes with its last attachment.
 pub const SHM_DEST: u32 = 0o1000;
@@ -91,20 +92,64 @@ pub fn remove(id: i32) -> SysResult<()> {
     Ok(())
 }
 
-/// Opens the memory of a segment as a file; that takes CAP_CHECKPOINT_RESTORE.
-pub fn open(id: i32) -> SysResult<File> {
-    // SAFETY: the kernel chooses a free place.
-    let at = unsafe { libc::shmat(id, std::ptr::null(), 0) };
-    if at.addr() == usize::MAX {
-        return Err(failed("shmat", id));
+/// A segment that is attached to this process.
+#[derive(Debug)]
+pub struct Attached {
+    id: i32,
+    at: *mut u8,
+    bytes: usize,
+}
+
+impl Attached {
+    /// Attaches segment `id` for reading and writing.
+    pub fn new(id: i32) -> SysResult<Self> {
+        let bytes = usize::try_from(stat(id)?.size).unwrap_or(usize::MAX).next_multiple_of(4096);
+        // SAFETY: the kernel chooses a free place.
+        let at = unsafe { libc::shmat(id, std::ptr::null(), 0) };
+        if at.addr() == usize::MAX {
+            return Err(failed("shmat", id));
+        }
+        Ok(Self { id, at: at.cast(), bytes })
     }
-    let start = at.addr();
-    let size = usize::try_from(stat(id)?.size).unwrap_or(usize::MAX).next_multiple_of(4096);
-    let path = format!("/proc/self/map_files/{start:x}-{:x}", start + size);
-    let file = OpenOptions::new().read(true).write(true).open(&path);
-    // SAFETY: it was attached just now, and nobody else knows of it.
-    unsafe { libc::shmdt(at) };
-    file.map_err(|error| SysError::new("open", path, error))
+
+    /// Gives all of its pages back: it is all zeros.
+    pub fn clear(&self) -> SysResult<()> {
+        // SAFETY: the range is what is attached, of which nobody holds a reference.
+        match unsafe { libc::madvise(self.at.cast(), self.bytes, libc::MADV_REMOVE) } {
+            0 => Ok(()),
+            _ => Err(failed("madvise(MADV_REMOVE)", self.id)),
+        }
+    }
+
+    /// The place of `length` bytes at `offset`, as far as it has so many.
+    fn place(&self, length: usize, offset: u64) -> (*mut u8, usize) {
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(self.bytes);
+        // SAFETY: within what is attached, or just behind its end.
+        (unsafe { self.at.add(offset) }, length.min(self.bytes - offset))
+    }
+}
+
+impl FileExt for Attached {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let (at, length) = self.place(buffer.len(), offset);
+        // SAFETY: `at` has `length` bytes, and `buffer` is memory of our own that the segment is not.
+        unsafe { std::ptr::copy_nonoverlapping(at, buffer.as_mut_ptr(), length) };
+        Ok(length)
+    }
+
+    fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<usize> {
+        let (at, length) = self.place(buffer.len(), offset);
+        // SAFETY: as for reading; nobody holds a reference to what is attached.
+        unsafe { std::ptr::copy_nonoverlapping(buffer.as_ptr(), at, length) };
+        Ok(length)
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        // SAFETY: it was attached there, and no reference to it is left.
+        unsafe { libc::shmdt(self.at.cast()) };
+    }
 }
 
 /// Whether an error of [`stat`] says that there is no such segment.

@@ -4,6 +4,7 @@ mod probe;
 use super::Line;
 use ckpt_sys::pagemap::{Pagemap, Query, category};
 use ckpt_sys::{kcmp as compare, pidfd};
+use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::geteuid;
 use std::fs;
@@ -119,16 +120,26 @@ fn tracing_others(capable: bool) -> Line {
 }
 
 fn chosen_pids() -> Line {
-    let tried = probe::chosen_pid();
-    let what = match &tried {
-        Ok(()) => "clone3 set_tid: programs get their pids back".to_owned(),
-        Err(error) => format!("clone3 set_tid: {error}"),
-    };
-    required(
-        tried.is_ok(),
-        what,
-        "run as root, or give ckpt CAP_CHECKPOINT_RESTORE (setcap cap_checkpoint_restore+ep)",
-    )
+    match probe::chosen_pid() {
+        Ok(()) => told("clone3 set_tid: programs get their pids back"),
+        Err(error) if error.errno() == Some(Errno::EPERM) => match probe::user_namespace() {
+            Ok(()) => optional(
+                false,
+                "clone3 set_tid: programs get their pids back in a user and PID namespace only",
+                "run as root, or give ckpt CAP_CHECKPOINT_RESTORE (setcap cap_checkpoint_restore+ep), for their pids here",
+            ),
+            Err(error) => required(
+                false,
+                format!("clone3 set_tid: no privilege, and no user namespace either: {error}"),
+                "run as root, or allow users to make namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone)",
+            ),
+        },
+        Err(error) => required(
+            false,
+            format!("clone3 set_tid: {error}"),
+            "needs Linux 5.9 or later; a container's seccomp filter may forbid clone3",
+        ),
+    }
 }
 
 fn kcmp() -> Line {

@@ -1,5 +1,6 @@
 //! Trying things out on short-lived children of our own.
 use ckpt_sys::error::SysError;
+use ckpt_sys::namespace::{self, Namespace};
 use ckpt_sys::{ptrace, spawn, uffd};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -61,6 +62,19 @@ pub(super) fn chosen_pid() -> Result<(), SysError> {
     }
     end(Pid::from_raw(tried?));
     Ok(())
+}
+
+/// Makes a user namespace with a PID namespace in it.
+pub(super) fn user_namespace() -> Result<(), SysError> {
+    let made = || namespace::unshare(&[Namespace::User, Namespace::Pid]);
+    if let Some(child) = namespace::fork_through(None, made, |_| Ok(()))? {
+        end(Pid::from_raw(child));
+        return Ok(());
+    }
+    // The child only has to be there; it ends with this process.
+    loop {
+        nix::unistd::pause();
+    }
 }
 
 /// Whether the kernel marks written pages.

@@ -245,6 +245,17 @@ fn read(
             );
         } else {
             match read_one(file, &candidate.peer_name, journal)? {
+                Some(Read { privileged: false, .. }) if matches!(candidate.far_end, FarEndV1::Job { .. }) => {
+                    return Err(CaptureError::unsupported(
+                        index.holder(file),
+                        index.name(file),
+                        format!(
+                            "it is a TCP connection to {} within the job, and to save both ends takes TCP_REPAIR",
+                            candidate.peer
+                        ),
+                        "Run ckpt as root or with CAP_NET_ADMIN, or let the program use UNIX sockets",
+                    ));
+                }
                 Some(Read { incomplete: true, .. }) => {
                     return refuse("urgent data waits in it, which cannot be saved yet");
                 }
@@ -266,7 +277,7 @@ fn read_one(file: &FoundFile, peer: &[u8], journal: &Journal<'_>) -> CaptureResu
         Ok(read) => Ok(read),
         Err(CaptureError::Sys(error)) if error.errno() == Some(Errno::EPERM) => {
             let connection = tcp::lost(tcp_state::of(fd)?, peer.to_vec(), super::inet::arrived(fd));
-            Ok(Some(Read { connection, incomplete: false }))
+            Ok(Some(Read { connection, incomplete: false, privileged: false }))
         }
         Err(error) => Err(error),
     }

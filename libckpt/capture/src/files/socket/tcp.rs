@@ -19,6 +19,8 @@ pub(super) struct Read {
     pub(super) connection: TcpConnectionV1,
     /// Bytes were left behind: urgent data stand in the way.
     pub(super) incomplete: bool,
+    /// By TCP_REPAIR: all is known that it takes to go on with it.
+    pub(super) privileged: bool,
 }
 
 /// Reads the connection of a socket in state `tcp_state::is_connected`; None: it has ended meanwhile.
@@ -114,7 +116,7 @@ fn try_read(fd: BorrowedFd<'_>, peer: &[u8], before: &Marks, peek_offset: i32) -
         timestamp: agreed.timestamp,
         window,
     };
-    Ok(Some(Read { connection, incomplete }))
+    Ok(Some(Read { connection, incomplete, privileged: true }))
 }
 
 fn peek(fd: BorrowedFd<'_>, bytes: u32) -> SysResult<Vec<u8>> {
