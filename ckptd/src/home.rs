@@ -5,7 +5,7 @@ use crate::pids;
 use crate::protocol::PidNamespace;
 use ckpt_dirty::Tracking;
 use ckpt_image::Image;
-use ckpt_restore::{Namespaces, RestoreRequest};
+use ckpt_restore::{CgroupRoot, Cgroups, Namespaces, RestoreRequest};
 use std::os::fd::OwnedFd;
 
 /// The place for a checkpoint's job.
@@ -32,9 +32,20 @@ impl Home {
         Ok(Self(namespaces))
     }
 
-    /// Restores the job there. This process becomes its keeper.
-    pub(crate) fn restore(&self, request: RestoreRequest<'_>) -> Outcome<Restored> {
+    /// Restores the job there, its control groups below `roots`; None: it is in ours. This process becomes its keeper.
+    pub(crate) fn restore(
+        &self,
+        request: RestoreRequest<'_>,
+        roots: Option<&[CgroupRoot]>,
+    ) -> Outcome<Restored> {
         crate::worker::keeper::adopt_orphans()?;
+        let cgroups = roots.map(|roots| Cgroups::make(request.image, roots)).transpose()?.unwrap_or_default();
+        let restored = self.restore_in(RestoreRequest { cgroups: Some(&cgroups), ..request }, &cgroups)?;
+        cgroups.keep();
+        Ok(restored)
+    }
+
+    fn restore_in(&self, request: RestoreRequest<'_>, cgroups: &Cgroups) -> Outcome<Restored> {
         let Some(namespaces) = &self.0 else {
             let restored = ckpt_restore::restore(&request)?;
             let tracking = restored.tracking.map(Tracking::into_fds).unwrap_or_default();
@@ -48,7 +59,7 @@ impl Home {
             let tracking = restored.tracking.map(Tracking::into_fds).unwrap_or_default();
             Ok(Done { report: restored.root_pid, tracking, held: None })
         };
-        let outcome = inside::carry_out(|| Ok(namespaces.fork_into_new()?), work)
+        let outcome = inside::carry_out(|| Ok(namespaces.fork_into_new(cgroups)?), work)
             .map_err(|(Unreported::Failed(failure) | Unreported::Died(failure))| failure)?;
         let pid = outcome.pids.outer(&[outcome.report])?.values().next().copied();
         let pid = pid.ok_or_else(|| Failure::new("the restored program has ended at once"))?;

@@ -71,6 +71,8 @@ pub(crate) struct RestoreOrder {
     pub(crate) files: ckpt_restore::ChangedFiles,
     /// Which pids it gets.
     pub(crate) pids: PidNamespace,
+    /// Where its control groups go; None: it is in the daemon's.
+    pub(crate) cgroups: Option<Vec<ckpt_restore::CgroupRoot>>,
 }
 
 /// Take away what a capture left in a process whose worker was killed.

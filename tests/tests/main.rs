@@ -3,6 +3,7 @@ mod attributes;
 mod bad_input;
 mod blocking;
 mod bpf;
+mod cgroups;
 mod changed_files;
 mod churn;
 mod commands;

@@ -230,6 +230,20 @@ pub(crate) struct Restore {
     /// What becomes of TCP connections to the outside
     #[arg(long, value_enum, default_value = "keep")]
     pub(crate) tcp: RestoreTcp,
+    /// What becomes of its control groups
+    #[arg(long, value_enum, default_value = "restore")]
+    pub(crate) cgroups: CgroupsChoice,
+    /// Put its control groups below this one: /PATH for all hierarchies, or HIERARCHY:/PATH as in /proc/PID/cgroup (may be repeated)
+    #[arg(long, value_name = "[HIERARCHY:]/PATH")]
+    pub(crate) cgroup_root: Vec<ckpt_restore::CgroupRoot>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CgroupsChoice {
+    /// It is in those that it was in; its own that are gone are made again
+    Restore,
+    /// It is in those of this command
+    Ignore,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

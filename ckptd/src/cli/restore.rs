@@ -1,5 +1,5 @@
 //! `ckpt restore`
-use super::args::{PidChoice, Restore};
+use super::args::{CgroupsChoice, PidChoice, Restore};
 use super::foreground::Foreground;
 use super::{Context, later, print};
 use crate::client::Client;
@@ -8,7 +8,7 @@ use crate::home::Home;
 use crate::protocol::{Answer, PidNamespace, Register, Request, Source};
 use ckpt_image::record::NamespacesV1;
 use ckpt_image::{Image, Store};
-use ckpt_restore::{ChangedFiles, OutsideConnections, RestoreRequest, RootBirth};
+use ckpt_restore::{CgroupRoot, ChangedFiles, OutsideConnections, RestoreRequest, RootBirth};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Changed files that are named.
@@ -26,7 +26,8 @@ pub(crate) fn restore(context: &Context, options: &Restore) -> Outcome<u8> {
     let pids = choose(context, &image, options.pid)?;
     let files = options.files.map(ChangedFiles::from).unwrap_or_default();
     tell_changes(&image, files)?;
-    let how = How { outside: options.tcp.into(), files, pids };
+    let cgroups = (options.cgroups == CgroupsChoice::Restore).then(|| options.cgroup_root.clone());
+    let how = How { outside: options.tcp.into(), files, pids, cgroups };
     if options.detach { detached(context, &image, how) } else { foreground(context, &image, how) }
 }
 
@@ -53,6 +54,8 @@ struct How {
     outside: OutsideConnections,
     files: ChangedFiles,
     pids: PidNamespace,
+    /// Where its control groups go; None: it is in ours.
+    cgroups: Option<Vec<CgroupRoot>>,
 }
 
 /// Names the files that are not what they were, and that the program gets all the same.
@@ -81,8 +84,8 @@ fn tell_changes(image: &Image, files: ChangedFiles) -> Outcome<()> {
 }
 
 fn detached(context: &Context, image: &Image, how: How) -> Outcome<u8> {
-    let How { outside: tcp, files, pids } = how;
-    let request = Request::Restore { id: image.manifest().id.to_string(), tcp, files, pids };
+    let How { outside: tcp, files, pids, cgroups } = how;
+    let request = Request::Restore { id: image.manifest().id.to_string(), tcp, files, pids, cgroups };
     let Answer::Restored { job, pid } = Client::of_existing(&context.store)?.call(&request, &[])? else {
         return Err(Failure::new("the daemon gave an answer to another question"));
     };
@@ -97,14 +100,16 @@ fn detached(context: &Context, image: &Image, how: How) -> Outcome<u8> {
 fn foreground(context: &Context, image: &Image, how: How) -> Outcome<u8> {
     let foreground = Foreground::prepare()?;
     let home = Home::of(image, how.pids)?;
-    let restored = home.restore(RestoreRequest {
+    let request = RestoreRequest {
         image,
         stdio: [0, 1, 2],
         track: true,
         outside: how.outside,
         changed_files: how.files,
         root: RootBirth::default(),
-    })?;
+        cgroups: None,
+    };
+    let restored = home.restore(request, how.cgroups.as_deref())?;
     if let Err(failure) = register(context, image, restored.pid, restored.tracking) {
         eprintln!("ckpt: {} runs unprotected: {}", image.manifest().job, failure.message);
     }

@@ -62,8 +62,8 @@ impl Daemon {
                 self.sweep();
                 Ok(Answer::Jobs { jobs: self.jobs.borrow().iter().map(|job| job.live()).collect() })
             }
-            Request::Restore { id, tcp, files, pids } => match id.parse::<CheckpointId>() {
-                Ok(id) => self.restore(&id, tcp, files, pids).await,
+            Request::Restore { id, tcp, files, pids, cgroups } => match id.parse::<CheckpointId>() {
+                Ok(id) => self.restore(&id, tcp, files, pids, cgroups).await,
                 Err(error) => Err(Failure::usage(error)),
             },
         };

@@ -72,8 +72,10 @@ impl Daemon {
         tcp: OutsideConnections,
         files: ChangedFiles,
         pids: PidNamespace,
+        cgroups: Option<Vec<ckpt_restore::CgroupRoot>>,
     ) -> Outcome<Answer> {
-        let order = RestoreOrder { store: self.store.clone(), id: id.to_string(), tcp, files, pids };
+        let id = id.to_string();
+        let order = RestoreOrder { store: self.store.clone(), id: id.clone(), tcp, files, pids, cgroups };
         let (report, fds) = self.order::<RestoreReport>(RESTORE, &order, Tracking::new()).await?;
         let pid = report.pid;
         let register = Register {
@@ -83,7 +85,7 @@ impl Daemon {
             every: None,
             source: Source::Restore,
             tracked: report.tracked,
-            since: Some(id.to_string()),
+            since: Some(id),
             keeps: true,
         };
         match self.register(register, fds, report.keeper).await {

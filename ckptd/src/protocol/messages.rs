@@ -33,6 +33,9 @@ pub(crate) enum Request {
         /// Which pids it gets.
         #[serde(default)]
         pids: PidNamespace,
+        /// Where its control groups go; None: it is in the daemon's.
+        #[serde(default)]
+        cgroups: Option<Vec<ckpt_restore::CgroupRoot>>,
     },
 }
 

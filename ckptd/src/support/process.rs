@@ -52,7 +52,7 @@ pub(super) const ROWS: &[Row] = &[
     row(
         "namespaces that all processes of the job are in: PID, UTS, IPC with its settings, time, cgroup",
         Saved,
-        "ckpt goes into them. A job that was the first process of its PID namespace is that again; others get a first process that waits for orphans. The clocks of a time namespace go on from where they were; the control groups that are seen begin at the restoring command's",
+        "ckpt goes into them. A job that was the first process of its PID namespace is that again; others get a first process that waits for orphans. The clocks of a time namespace go on from where they were; a cgroup namespace begins in the group in which it began",
     )
     .criu("saved")
     .dmtcp("no")
@@ -86,10 +86,14 @@ pub(super) const ROWS: &[Row] = &[
     .criu("mount and network: saved, else refused")
     .dmtcp("no"),
     row(
-        "keyrings, Landlock domains, cgroup membership",
-        LeftOut,
-        "the restored process has those of whoever restores it",
+        "control groups (cgroups) of version 1 and 2, of each process and thread",
+        Saved,
+        "a group that is there is joined and left as it is; one that is gone, and that held nobody but the job, is made again with its owners, permissions and settings (type, controllers, limits, weights, devices, frozen or not), as CRIU's `soft` does. What cannot be set is told by name. One that is gone and was shared with others is not made: the process stays in the restoring command's. `--cgroup-root` puts them elsewhere, `--cgroups ignore` leaves them out. Not kept: BPF programs of groups (devices in version 2), what has been used so far. Refused, by name: a frozen group that holds others, too",
     )
-    .criu("cgroups saved, else lost")
-    .dmtcp("no"),
+    .criu("saved")
+    .dmtcp("no")
+    .holds(&["CgroupsV1"]),
+    row("keyrings, Landlock domains", LeftOut, "the restored process has those of whoever restores it")
+        .criu("lost")
+        .dmtcp("no"),
 ];

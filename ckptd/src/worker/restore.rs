@@ -12,14 +12,16 @@ pub(super) fn restore(order: RestoreOrder, _: Vec<OwnedFd>) -> Outcome<Report<Re
     let image = store.image(&id)?;
     let home = Home::of(&image, order.pids)?;
     // The daemon gave this process /dev/null for input and output, and its log for errors, which is not for the program.
-    let restored = home.restore(RestoreRequest {
+    let request = RestoreRequest {
         image: &image,
         stdio: [0, 1, 1],
         track: true,
         outside: order.tcp,
         changed_files: order.files,
         root: Default::default(),
-    })?;
+        cgroups: None,
+    };
+    let restored = home.restore(request, order.cgroups.as_deref())?;
     let (tracked, fds) = restored.tracking.into_iter().unzip();
     let (job, pid) = (image.manifest().job.clone(), restored.pid);
     Ok((RestoreReport { job, pid, keeper: std::process::id().cast_signed(), tracked }, fds))

@@ -1,4 +1,5 @@
 //! The way of a checkpoint: what is done before, within and after the pause.
+use crate::cgroups::{FrozenGroups, Groups};
 use crate::connections::{Held, OutsideConnections};
 use crate::error::{CaptureError, CaptureResult};
 use crate::files::Journal;
@@ -16,7 +17,7 @@ use crate::semaphores::capture_semaphores;
 use crate::shared_pages::Frames;
 use crate::sharing::{Owners, Shared};
 use crate::sysv_users::Waits;
-use crate::tree::{self, Member, Tree};
+use crate::tree::{self, Tree};
 use crate::unix_peers::UnixPeers;
 use crate::{files, pages, precopy, preflight};
 use ckpt_dirty::Tracking;
@@ -118,6 +119,9 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     if let Some(error) = preflight::unsupported_in_job(root, request.orphans)?.into_iter().next() {
         return Err(error);
     }
+    let outside = &request.namespaces.cgroups;
+    let mut frozen_groups = FrozenGroups::of(&Groups::read(&tree::members(root, request.orphans), outside)?)?;
+    frozen_groups.stand_by()?;
     let parent = request.parent.filter(|_| !request.full);
     let parent_image = parent.as_ref().map(|id| request.store.image(id)).transpose()?;
     let earlier = earlier_calls(parent_image.as_ref())?;
@@ -127,10 +131,12 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let mut writer = request.store.begin(request.job, parent.as_ref())?;
     let mut memory_stats = MemoryStats::default();
     let members = tree::members(root, request.orphans);
-    precopy_job(&members, &mut tracking, &mut writer, &mut memory_stats)?;
+    if frozen_groups.is_empty() {
+        precopy_job(&members, &mut tracking, &mut writer, &mut memory_stats)?;
+    }
     let before = read_before(root, request.orphans)?;
 
-    let tree = Tree::freeze(root, request.orphans)?;
+    let tree = Tree::freeze(root, request.orphans, frozen_groups)?;
     point("capture.seized")?;
     let held = Held::new(request.outside, request.after == After::Kill);
     let mut frozen = capture_frozen(
@@ -142,6 +148,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
         Objects::new(held, request.unix_peers),
     )?;
     let namespaces = request.namespaces.capture()?;
+    let cgroups = Groups::read(&tree.pids(), outside)?.capture(tree.frozen_groups())?;
     let connections = std::mem::take(&mut frozen.objects.held);
     point("capture.captured")?;
     tracking.retain(&frozen.pids());
@@ -160,6 +167,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let (kind, parent) = (writer.kind(), parent);
     frozen.store(&known_files, &mut writer, &mut memory_stats)?;
     namespaces.iter().try_for_each(|record: &NamespacesV1| writer.record(record))?;
+    writer.record(&cgroups)?;
     let us = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let stats = Stats {
         pause_us: us(pause),
@@ -262,7 +270,7 @@ fn capture_frozen(
     let inventory = capture_inventory(name, root_pid, &root.process.memory, root.xstate())?;
     point("capture.registers")?;
 
-    let pids: Vec<i32> = tree.members().iter().map(Member::pid).collect();
+    let pids = tree.pids();
     let shared = Shared::find(&pids)?;
     tree.members().iter().try_for_each(|member| shared.check(member.pid(), member.parent))?;
     let mut job = Job { tracking, shared, objects, pids };

@@ -36,6 +36,10 @@ pub fn check(pid: i32, namespaces: &Namespaces) -> Vec<Finding> {
     for member in &members {
         findings.extend(crate::vma::check(*member).into_iter().map(finding));
     }
+    match crate::cgroups::check(&members, &namespaces.cgroups) {
+        Ok(errors) => findings.extend(errors.into_iter().map(finding)),
+        Err(error) => findings.push(finding(error)),
+    }
     if findings.iter().all(|finding| finding.ok) {
         let what = match members.len() {
             1 => format!("pid {pid} can be saved as it is"),

@@ -9,6 +9,7 @@ use ckpt_sys::ptrace::{self, Stop};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// How long a thread may take to come out of the kernel.
@@ -24,8 +25,8 @@ pub(crate) struct Freeze {
 }
 
 impl Freeze {
-    /// Stops all threads of `pid`, those included that are born meanwhile.
-    pub(crate) fn begin(pid: i32) -> CaptureResult<Self> {
+    /// Stops all threads of `pid`, those included that are born meanwhile. Those of `asked` have been asked by [`ask`].
+    pub(crate) fn begin(pid: i32, asked: &BTreeSet<i32>) -> CaptureResult<Self> {
         let mut freeze = Self { pid, stopped: Vec::new(), stopped_by: None };
         let mut seized: Vec<i32> = Vec::new();
         // A thread that runs may make another; once all that are listed are stopped, nobody can.
@@ -38,7 +39,7 @@ impl Freeze {
             let mut waiting = Vec::new();
             for tid in new {
                 seized.push(tid);
-                match freeze.seize(tid) {
+                match if asked.contains(&tid) { Ok(true) } else { freeze.seize(tid) } {
                     Ok(true) => waiting.push(tid),
                     Ok(false) => {}
                     Err(error) => {
@@ -169,13 +170,28 @@ impl Drop for Freeze {
     }
 }
 
+/// Asks all threads of `pids` to stop, without waiting for them: they may be frozen. The threads.
+pub(crate) fn ask(pids: &[i32]) -> CaptureResult<BTreeSet<i32>> {
+    let mut asked = BTreeSet::new();
+    for &pid in pids {
+        let freeze = Freeze { pid, stopped: Vec::new(), stopped_by: None };
+        for tid in threads::list(pid).unwrap_or_default() {
+            if freeze.seize(tid)? {
+                asked.insert(tid);
+            }
+        }
+    }
+    Ok(asked)
+}
+
 /// As [`Freeze::begin`], but not before every thread has come out of what a killed capture left in the process: there it has
 /// registers of ours. Also gives the areas that are left and can go: a signal handler may have been called from one.
-pub(crate) fn begin_recovered(pid: i32) -> CaptureResult<(Freeze, Vec<Scratch>)> {
+pub(crate) fn begin_recovered(pid: i32, mut asked: &BTreeSet<i32>) -> CaptureResult<(Freeze, Vec<Scratch>)> {
+    const NONE: &BTreeSet<i32> = &BTreeSet::new();
     let begin = Instant::now();
     let mut pause = Duration::from_millis(1);
     loop {
-        let freeze = Freeze::begin(pid)?;
+        let freeze = Freeze::begin(pid, std::mem::replace(&mut asked, NONE))?;
         let memory = ProcessMemory::open(pid)?;
         let mut leftovers = inject::leftovers(pid, &memory)?;
         let mut inside = None;

@@ -1,5 +1,6 @@
 //! What a capture leaves in a process when its own process is killed in the middle, and how it goes.
 use crate::capture::if_alive;
+use crate::cgroups::{FrozenGroups, Groups, Outside};
 use crate::error::{CaptureError, CaptureResult};
 use crate::files::{self, Journal};
 use crate::freeze;
@@ -9,6 +10,7 @@ use crate::{preflight, tree};
 use ckpt_sys::inject::{Gadgets, Hints, Injector, Scratch};
 use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::pidfd;
+use std::collections::BTreeSet;
 
 /// Removes what a capture left in the job of process `root` whose own process was killed in the middle. The target has recovered by itself; all
 /// that stays in it is a few pages, perhaps a userfaultfd, and an option of a socket.
@@ -17,6 +19,10 @@ use ckpt_sys::pidfd;
 /// As [`crate::capture`]'s; the target runs on.
 pub fn clean(root: i32, orphans: &Orphans) -> Result<(), CaptureError> {
     let pids = tree::members(root, orphans);
+    // What is frozen cannot be asked; the next checkpoint removes it.
+    if !FrozenGroups::of(&Groups::read(&pids, &Outside::default())?)?.is_empty() {
+        return Ok(());
+    }
     for &pid in &pids {
         if_alive(root, pid, clean_process(pid, &pids))?;
     }
@@ -26,7 +32,7 @@ pub fn clean(root: i32, orphans: &Orphans) -> Result<(), CaptureError> {
 fn clean_process(pid: i32, pids: &[i32]) -> CaptureResult<()> {
     preflight::check_process(pid)?;
     let gadgets = Gadgets::find(pid, &ProcessMemory::open(pid)?)?;
-    let (freeze, leftovers) = freeze::begin_recovered(pid)?;
+    let (freeze, leftovers) = freeze::begin_recovered(pid, &BTreeSet::new())?;
     let process = Process { pid, pidfd: pidfd::open(pid)?, memory: ProcessMemory::open(pid)? };
     let descriptors = ckpt_dirty::leftovers(pid)?;
     if !leftovers.is_empty() || !descriptors.is_empty() {

@@ -9,6 +9,7 @@ mod aio;
 mod block_io;
 mod buffer;
 mod capture;
+mod cgroups;
 mod check;
 mod connections;
 mod content;

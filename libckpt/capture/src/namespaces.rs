@@ -1,5 +1,6 @@
 //! Namespaces that the job has for itself. They are captured from within: the process that captures goes into all of them, and from then on
 //! sees pids, paths, users and names as the job does.
+use crate::cgroups::Outside;
 use crate::error::{CaptureError, CaptureResult};
 use ckpt_image::record::{
     IpcNamespaceV1, MountNamespaceV1, NamespacesV1, NetNamespaceV1, PidNamespaceV1, UserNamespaceV1,
@@ -39,6 +40,7 @@ pub struct Namespaces {
     inner_pid: i32,
     outer_mounts: Vec<Mount>,
     user: Option<UserNamespaceV1>,
+    pub(crate) cgroups: Outside,
 }
 
 impl Namespaces {
@@ -59,6 +61,7 @@ impl Namespaces {
         Ok(Self {
             inner_pid: Status::of(pid, pid)?.inner_pid(),
             outer_mounts: if own.contains(&Namespace::Mount) { mounts::own()? } else { Vec::new() },
+            cgroups: Outside::look(pid, own.contains(&Namespace::Cgroup))?,
             own,
             user,
         })

@@ -12,6 +12,7 @@ use ckpt_sys::RemoteAddr;
 use ckpt_sys::inject::{Gadgets, Hints, Injector};
 use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::proc::maps::{self, Mapping};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -71,7 +72,7 @@ fn pins_memory(pid: i32) -> CaptureResult<bool> {
 /// Stops the process for a moment, to have it make the userfaultfd.
 fn attach(pid: i32, tracker: &mut Tracker) -> CaptureResult<()> {
     let gadgets = Gadgets::find(pid, &ProcessMemory::open(pid)?)?;
-    let freeze = Freeze::begin(pid)?;
+    let freeze = Freeze::begin(pid, &BTreeSet::new())?;
     let memory = ProcessMemory::open(pid)?;
     let mut injector = Injector::with_hints(pid, pid, &memory, Hints { gadgets, call: None })?;
     tracker.verify()?;

@@ -1,4 +1,5 @@
 //! The processes of a job: found from its root downwards, and stopped as one.
+use crate::cgroups::FrozenGroups;
 use crate::dead_task::capture_dead_task;
 use crate::error::{CaptureError, CaptureResult};
 use crate::freeze::{self, Freeze, STOP_LIMIT};
@@ -58,19 +59,27 @@ impl Member {
 /// A job all of whose processes are stopped. Dropping it lets them run.
 #[derive(Debug)]
 pub(crate) struct Tree {
+    // First: they are frozen again before their processes are let go.
+    frozen: FrozenGroups,
     members: Vec<Member>,
     since: Instant,
 }
 
 impl Tree {
     /// Stops all processes of the job, those included that are born meanwhile: a process is asked for its children only when it is stopped
-    /// and can make no more.
-    pub(crate) fn freeze(root: i32, orphans: &Orphans) -> CaptureResult<Self> {
+    /// and can make no more. Threads in `frozen` groups are held by the tree instead, and frozen again with its end.
+    pub(crate) fn freeze(root: i32, orphans: &Orphans, mut frozen: FrozenGroups) -> CaptureResult<Self> {
         let mut search = Search::new(root, orphans);
-        search.exclude_strangers(&find_members(root, &search).into_iter().collect());
+        let found = find_members(root, &search);
+        search.exclude_strangers(&found.iter().copied().collect());
         let since = Instant::now();
-        let (freeze, leftovers) = freeze::begin_recovered(root)?;
-        let mut tree = Self { members: vec![Member { freeze, parent: 0, leftovers }], since };
+        let mut asked = BTreeSet::new();
+        if !frozen.is_empty() {
+            asked = freeze::ask(&found)?;
+            frozen.thaw()?;
+        }
+        let (freeze, leftovers) = freeze::begin_recovered(root, &asked)?;
+        let mut tree = Self { frozen, members: vec![Member { freeze, parent: 0, leftovers }], since };
         let mut members = BTreeSet::from([root]);
         let mut dead = BTreeSet::new();
         loop {
@@ -88,7 +97,7 @@ impl Tree {
                     if members.contains(&child) {
                         continue;
                     }
-                    if let Some((freeze, leftovers)) = begin_unless_dead(child)? {
+                    if let Some((freeze, leftovers)) = begin_unless_dead(child, &asked)? {
                         members.insert(child);
                         tree.members.push(Member { freeze, parent, leftovers });
                     } else {
@@ -100,6 +109,16 @@ impl Tree {
                 return Ok(tree);
             }
         }
+    }
+
+    /// Their pids.
+    pub(crate) fn pids(&self) -> Vec<i32> {
+        self.members.iter().map(Member::pid).collect()
+    }
+
+    /// The groups that are frozen but for the tree.
+    pub(crate) fn frozen_groups(&self) -> &FrozenGroups {
+        &self.frozen
     }
 
     /// The processes, the root first, parents before their children; those without a parent in the job are its orphans.
@@ -128,6 +147,7 @@ impl Tree {
 
     /// Lets all processes run on.
     pub(crate) fn thaw(self) {
+        drop(self.frozen);
         // Children first: a parent that waits for one finds it running.
         for member in self.members.into_iter().rev() {
             member.freeze.thaw();
@@ -145,11 +165,11 @@ impl Tree {
 }
 
 /// None: it has ended.
-fn begin_unless_dead(pid: i32) -> CaptureResult<Option<(Freeze, Vec<Scratch>)>> {
+fn begin_unless_dead(pid: i32, asked: &BTreeSet<i32>) -> CaptureResult<Option<(Freeze, Vec<Scratch>)>> {
     if is_dead(pid) {
         return Ok(None);
     }
-    match freeze::begin_recovered(pid).map_err(|error| error.or_exited(pid)) {
+    match freeze::begin_recovered(pid, asked).map_err(|error| error.or_exited(pid)) {
         Ok(frozen) => Ok(Some(frozen)),
         Err(CaptureError::Exited { .. } | CaptureError::NoProcess { .. }) => Ok(None),
         Err(error) => Err(error),

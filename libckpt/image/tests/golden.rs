@@ -54,6 +54,7 @@ fn check(image: &Image) {
         "nameless": read_kind::<NamelessV1>(image),
         "tmpfs_file": read_kind::<TmpfsFileV1>(image),
         "controls": read_kind::<ControlsV1>(image),
+        "cgroups": read_kind::<CgroupsV1>(image),
     });
     for (kind, records) in expected().as_object().unwrap() {
         assert_eq!(found[kind], *records, "{kind}");
@@ -119,6 +120,7 @@ fn write() {
     write_kind::<NamelessV1>(&mut w, &records["nameless"]);
     write_kind::<TmpfsFileV1>(&mut w, &records["tmpfs_file"]);
     write_kind::<ControlsV1>(&mut w, &records["controls"]);
+    write_kind::<CgroupsV1>(&mut w, &records["cgroups"]);
     w.live(MM, 0, 80).unwrap();
     w.live(SHM, 1, 1).unwrap();
     w.live(GHOST, 0, 2).unwrap();

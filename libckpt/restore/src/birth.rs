@@ -1,6 +1,7 @@
 //! Processes are born as the plan of [`crate::family`] has it, all of them held by ptrace. Each gets its memory before its own children are made:
 //! they are copies of it, and what is the same in them stays shared.
 use crate::builder::Builder;
+use crate::cgroups::Seats;
 use crate::content::Contents;
 use crate::error::{RestoreError, RestoreResult};
 use crate::family::Step;
@@ -41,7 +42,7 @@ pub(crate) fn slots(steps: &[Step]) -> Vec<OnceCell<ProcessMemory>> {
 
 /// Carries a plan out.
 #[derive(Debug)]
-pub(crate) struct Births<'a, 'm> {
+pub(crate) struct Births<'a, 'c, 'm> {
     /// What there is to make.
     pub(crate) records: &'a Records,
     /// Where the memory's contents are.
@@ -56,9 +57,11 @@ pub(crate) struct Births<'a, 'm> {
     pub(crate) memories: BTreeMap<i32, MmId>,
     /// Who makes the root.
     pub(crate) root: RootBirth,
+    /// Their control groups.
+    pub(crate) seats: &'a mut Seats<'c>,
 }
 
-impl<'m> Births<'_, 'm> {
+impl<'m> Births<'_, '_, 'm> {
     /// Makes all processes.
     pub(crate) fn carry_out(mut self, steps: &[Step]) -> RestoreResult<Family<'m>> {
         let mut family = Family::new();
@@ -71,12 +74,14 @@ impl<'m> Births<'_, 'm> {
                     let leader = Leader::spawn(pid, self.root)?;
                     let memory = open_memory(pid, slot)?;
                     let builder = Builder::new(leader::take_hold(pid, memory, self.records.mms())?);
+                    self.seats.seat_process(pid, 0);
                     self.settle(pid, &mut family, Member { leader, builder })?;
                 }
                 Step::Birth { pid, parent } => {
                     let parent = real(parent);
                     let made = self.clone_from(&mut family, parent, pid)?;
                     helpers.insert(pid, made);
+                    self.seats.seat_process(made, parent);
                     if let Some(memory) = self.memories.get(&parent).copied() {
                         self.memories.insert(made, memory);
                     }

@@ -8,6 +8,7 @@
 mod aio;
 mod birth;
 mod builder;
+mod cgroups;
 mod connections;
 mod content;
 mod controls;
@@ -41,6 +42,7 @@ mod tmpfs;
 mod vdso;
 mod vma;
 
+pub use cgroups::{CgroupRoot, Cgroups};
 pub use connections::{OutsideConnections, release};
 pub use error::RestoreError;
 pub use named_file::{ChangedFiles, Difference, changed_files};

@@ -1,5 +1,6 @@
 //! Namespaces of the job's own. They are made before it is: a process of ours, a sibling of the job's root, is born in them, furnishes them, and
 //! restores the job from within, where pids, paths and users are the job's.
+use crate::cgroups::Cgroups;
 use crate::error::{RestoreError, RestoreResult};
 use crate::restore::RootBirth;
 use ckpt_image::Image;
@@ -109,11 +110,11 @@ impl Namespaces {
     }
 
     /// Makes them, and a child of this process in them that dies with this thread. Its pid; in the child None, and the way to the namespaces' first
-    /// process. This process must have one thread only.
+    /// process. The job's cgroup namespace begins in the groups of `cgroups`. This process must have one thread only.
     ///
     /// # Errors
     /// No privilege to make them.
-    pub fn fork_into_new(&self) -> RestoreResult<(Option<i32>, FirstProcess)> {
+    pub fn fork_into_new(&self, cgroups: &Cgroups) -> RestoreResult<(Option<i32>, FirstProcess)> {
         let pipe = || std::io::pipe().map_err(|error| SysError::new("pipe2", "new namespaces", error));
         let (wait, go) = pipe()?;
         // The process in the middle says that it is in its user namespace, and waits until that has its ids.
@@ -124,7 +125,7 @@ impl Namespaces {
                 namespace::unshare(&[Namespace::User])?;
                 handshake(&mut tell_us, &mut theirs)?;
             }
-            self.make(wait)
+            self.make(cgroups, wait)
         };
         let meanwhile = |pid: i32| {
             let Some(user) = user else { return Ok(()) };
@@ -163,8 +164,8 @@ impl Namespaces {
     }
 
     /// In the process in the middle: makes all but the user namespace, and the first process.
-    fn make(&self, go: PipeReader) -> Result<(), SysError> {
-        namespace::unshare(&self.wanted())?;
+    fn make(&self, cgroups: &Cgroups, go: PipeReader) -> Result<(), SysError> {
+        cgroups.in_roots(|| namespace::unshare(&self.wanted()))?;
         if self.record.time {
             self.set_clocks()?;
         }

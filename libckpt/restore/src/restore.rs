@@ -1,6 +1,7 @@
 //! The way of a restore: from nothing to a running job.
 use crate::birth::{self, Births, Family, Member};
 use crate::builder::Builder;
+use crate::cgroups::{Cgroups, Seats};
 use crate::connections::OutsideConnections;
 use crate::content::Contents;
 use crate::error::{RestoreError, RestoreResult};
@@ -36,6 +37,8 @@ pub struct RestoreRequest<'a> {
     pub changed_files: ChangedFiles,
     /// Who makes the job's root.
     pub root: RootBirth,
+    /// The control groups that it comes back in; None: all of it is in this process's.
+    pub cgroups: Option<&'a Cgroups>,
 }
 
 /// Who makes the root process of a job.
@@ -79,6 +82,9 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     contents.nameless = Nameless::make(image)?;
     let tmpfs_files = TmpfsFiles::restore(image)?;
     let masters = files::Masters::open(image)?;
+    let none = Cgroups::default();
+    let mut seats = Seats::new(request.cgroups.unwrap_or(&none));
+    seats.begin();
     let births = Births {
         records: &records,
         image,
@@ -87,6 +93,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
         slots: &slots,
         memories: BTreeMap::new(),
         root: request.root,
+        seats: &mut seats,
     };
     let mut family = births.carry_out(&steps)?;
     dead_task::bury(&mut family, &records.dead)?;
@@ -101,7 +108,15 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     let mut leaders = Vec::with_capacity(records.tasks.len());
     for task in &records.tasks {
         let Member { mut leader, mut builder } = taken(&mut family, task.pid)?;
-        restore_shared(&mut builder, &records, task, &mut leader, request.image, &contents.nameless)?;
+        restore_shared(
+            &mut builder,
+            &records,
+            task,
+            &mut leader,
+            &mut seats,
+            request.image,
+            &contents.nameless,
+        )?;
         let (mm, own) = records.mm(task)?;
         if request.track && own {
             mm::start_tracking(&mut builder, image, mm)
@@ -121,6 +136,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     if let Some(handover) = &handover {
         handover.hand_over(&records.tasks)?;
     }
+    seats.finish();
     for task in records.tasks.iter().rev() {
         leader::let_go(task, &records.tasks)?;
     }
@@ -193,6 +209,7 @@ fn restore_shared(
     records: &Records,
     task: &TaskV1,
     leader: &mut Leader,
+    seats: &mut Seats<'_>,
     image: &Image,
     nameless: &Nameless,
 ) -> RestoreResult<()> {
@@ -211,6 +228,7 @@ fn restore_shared(
     for thread in records.threads(task.pid).iter().filter(|thread| thread.tid != task.pid) {
         thread::spawn_thread(builder, thread.tid)?;
         leader.add_thread(thread.tid);
+        seats.seat_thread(task.pid, thread.tid);
     }
     if let Some(table) = records.own_table(task)? {
         files::restore_owners(builder, image, table)?;

@@ -7,6 +7,7 @@
 pub mod addr;
 pub mod arch;
 pub mod bpf;
+pub mod cgroup;
 pub mod descriptor;
 pub mod error;
 pub mod fanotify;

@@ -1,8 +1,8 @@
 //! The table of top-level records: which numbers an image has them under.
 use super::{
-    ControlsV1, DeadTaskV1, FdTableV1, FsV1, GhostV1, InventoryV1, MessageQueueV1, MmV1, NamedFileV1,
-    NamelessV1, NamespacesV1, OpenFileV1, SeccompFilterV1, SemaphoresV1, ShmemV1, SighandV1, TaskV1,
-    ThreadV1, TmpfsFileV1,
+    CgroupsV1, ControlsV1, DeadTaskV1, FdTableV1, FsV1, GhostV1, InventoryV1, MessageQueueV1, MmV1,
+    NamedFileV1, NamelessV1, NamespacesV1, OpenFileV1, SeccompFilterV1, SemaphoresV1, ShmemV1, SighandV1,
+    TaskV1, ThreadV1, TmpfsFileV1,
 };
 use wincode::config::Configuration;
 use wincode::{SchemaReadOwned, SchemaWrite};
@@ -76,4 +76,5 @@ records! {
     17 1 required NamelessV1;
     18 1 required TmpfsFileV1;
     19 1 required ControlsV1;
+    20 1 required CgroupsV1;
 }

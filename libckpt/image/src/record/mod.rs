@@ -5,6 +5,7 @@
 //! readable. Records refer to each other by ids that are unique within one image ([`MmId`] and its kin), so that
 //! what the kernel shares between tasks is stored once and shared again after restore.
 mod aio;
+mod cgroups;
 mod controls;
 mod creds;
 mod dead_task;
@@ -34,6 +35,7 @@ mod tmpfs;
 mod vma;
 
 pub use aio::*;
+pub use cgroups::*;
 pub use controls::*;
 pub use creds::*;
 pub use dead_task::*;
