@@ -16,6 +16,7 @@ mod event_files;
 mod failed_capture;
 mod files;
 mod forks;
+mod huge_pages;
 mod identity;
 mod incremental;
 mod internet_sockets;

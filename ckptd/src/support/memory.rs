@@ -20,5 +20,6 @@ pub(super) const ROWS: &[Row] = &[
     row("protection keys: allocated ones and those of mappings", Saved, "where the processor has them").criu("lost: which are allocated"),
     row("PROT_NONE reservations of any size", Saved, "without cost").criu("saved"),
     row("vDSO", Saved, "restores where the kernel's vDSO is the same").criu("saved").dmtcp("saved").holds(&["BackingV1::Vdso", "BackingV1::Vvar", "BackingV1::Vsyscall"]),
-    row("device memory, huge pages of hugetlbfs, perf rings", Refused, "").criu("hugetlbfs saved; refused: device memory (plugins), perf").dmtcp("no"),
+    row("huge pages of hugetlbfs, of every size: MAP_HUGETLB private and shared, MFD_HUGETLB, SHM_HUGETLB, files of a hugetlbfs that are mapped", Saved, "private ones incrementally, a huge page at a time. A restore first looks whether enough of each size are free, and says how many are missing. What processes shared copy-on-write since a fork each has for itself").criu("saved").dmtcp("no").holds(&["BackingV1::HugeAnonymous"]),
+    row("device memory, perf rings", Refused, "").criu("refused: device memory (plugins), perf").dmtcp("no"),
 ];

@@ -4,8 +4,8 @@ use crate::nameless;
 use crate::objects::{CopiedPages, InodeKey, Objects};
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::record::{GhostId, GhostV1, NamelessNodeV1, SegmentV1, ShmemId, ShmemV1};
-use ckpt_sys::SysError;
 use ckpt_sys::sysv_shm::{self, Segment};
+use ckpt_sys::{SysError, huge_pages};
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 use std::fs::{File, Metadata};
@@ -32,7 +32,17 @@ pub(crate) fn shmem(
             None => 0,
         };
         let (mode, owner) = (meta.mode(), (meta.uid(), meta.gid()));
-        objects.shmems.push(ShmemV1 { id, size: meta.len(), memfd_name, seals, mode, owner, segment: None });
+        let page_size = huge_pages::page_size(file)?;
+        objects.shmems.push(ShmemV1 {
+            id,
+            size: meta.len(),
+            memfd_name,
+            seals,
+            mode,
+            owner,
+            segment: None,
+            page_size,
+        });
         copy(objects, file, Space::Shmem(id), meta.len())?;
     }
     Ok(id)
@@ -45,7 +55,17 @@ pub(crate) fn segment(objects: &mut Objects, file: &File, segment: i32) -> Captu
     if new {
         let Segment { key, size, mode, owner, .. } = sysv_shm::stat(segment)?;
         let segment = Some(SegmentV1 { id: segment, key });
-        objects.shmems.push(ShmemV1 { id, size, memfd_name: None, seals: 0, mode, owner, segment });
+        let page_size = huge_pages::page_size(file)?;
+        objects.shmems.push(ShmemV1 {
+            id,
+            size,
+            memfd_name: None,
+            seals: 0,
+            mode,
+            owner,
+            segment,
+            page_size,
+        });
         copy(objects, file, Space::Shmem(id), size)?;
     }
     Ok(id)

@@ -69,7 +69,17 @@ pub(crate) fn shmem_in_memory(
         let owner = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
         let mode = libc::S_IFREG | 0o777;
         let size = end.next_multiple_of(PAGE);
-        objects.shmems.push(ShmemV1 { id, size, memfd_name, seals: 0, mode, owner, segment: None });
+        let page_size = mapping.page_size;
+        objects.shmems.push(ShmemV1 {
+            id,
+            size,
+            memfd_name,
+            seals: 0,
+            mode,
+            owner,
+            segment: None,
+            page_size,
+        });
     } else if let Some(record) = objects.shmems.iter_mut().find(|record| record.id == id) {
         record.size = record.size.max(end);
     }
@@ -88,7 +98,17 @@ pub(crate) fn segment_in_memory(
     if new {
         let Segment { key, size, mode, owner, .. } = sysv_shm::stat(segment)?;
         let segment = Some(SegmentV1 { id: segment, key });
-        objects.shmems.push(ShmemV1 { id, size, memfd_name: None, seals: 0, mode, owner, segment });
+        let page_size = mapping.page_size;
+        objects.shmems.push(ShmemV1 {
+            id,
+            size,
+            memfd_name: None,
+            seals: 0,
+            mode,
+            owner,
+            segment,
+            page_size,
+        });
     }
     copy_new(objects, injector, mapping, id)?;
     Ok(id)

@@ -65,7 +65,9 @@ pub(crate) fn find(process: &Process, mm: &mut MmV1, tracking: &mut Tracking) ->
         let mut populated = pages.populated;
         if kind == Kind::PrivateFile {
             past_the_end(process, vma, &mut populated);
-            vma.copies = populated.iter().map(|range| (range.start, range.end)).collect();
+            if !matches!(vma.backing, BackingV1::HugeAnonymous { .. }) {
+                vma.copies = populated.iter().map(|range| (range.start, range.end)).collect();
+            }
         }
         vma.guards = pages.guards.iter().map(|range| (range.start, range.end)).collect();
         found.dirty.extend(intersection(&pages.dirty, &populated));
@@ -95,7 +97,10 @@ pub(crate) fn within(ranges: &[Range<u64>], whole: &Range<u64>) -> Vec<Range<u64
 fn kind(backing: &BackingV1) -> Option<Kind> {
     match backing {
         BackingV1::Anonymous => Some(Kind::Anonymous),
-        BackingV1::ShmemPrivate { .. } | BackingV1::File { shared: false, .. } => Some(Kind::PrivateFile),
+        // Of huge pages, too, the kernel leaves markers in place of what was protected and dropped.
+        BackingV1::ShmemPrivate { .. }
+        | BackingV1::HugeAnonymous { .. }
+        | BackingV1::File { shared: false, .. } => Some(Kind::PrivateFile),
         BackingV1::Shmem { .. }
         | BackingV1::File { shared: true, .. }
         | BackingV1::Vdso
@@ -108,17 +113,23 @@ fn kind(backing: &BackingV1) -> Option<Kind> {
 
 /// Takes out pages that cannot be read: a swap entry in a file mapping may be a marker of the kernel's, and there may be no file under it.
 fn past_the_end(process: &Process, vma: &VmaV1, populated: &mut Vec<Range<u64>>) {
-    let BackingV1::File { file, offset, .. } = &vma.backing else { return };
-    let end = vma.start.saturating_add(file.ident.size.saturating_sub(*offset).next_multiple_of(PAGE));
+    let (end, step) = match &vma.backing {
+        BackingV1::File { file, offset, .. } => {
+            (vma.start.saturating_add(file.ident.size.saturating_sub(*offset).next_multiple_of(PAGE)), PAGE)
+        }
+        // There may be no huge page for what is none yet.
+        BackingV1::HugeAnonymous { page_size } => (vma.start, *page_size),
+        _ => return,
+    };
     if populated.last().is_none_or(|last| last.end <= end) {
         return;
     }
     let mut kept = Vec::new();
     for range in populated.iter() {
-        for at in (range.start..range.end).step_by(PAGE_SIZE) {
+        for at in (range.start..range.end).step_by(usize::try_from(step).unwrap_or(PAGE_SIZE)) {
             let mut byte = [0];
             if at < end || process.memory.read(RemoteAddr::new(at), &mut byte).is_ok() {
-                push(&mut kept, at..at + PAGE);
+                push(&mut kept, at..range.end.min(at + step));
             }
         }
     }

@@ -1,19 +1,19 @@
-//! Files of a tmpfs that the job maps shared: their contents are memory, and would be gone after a reboot.
+//! Files of a tmpfs or hugetlbfs that the job maps shared: their contents are memory, and would be gone after a reboot.
 use crate::content;
 use crate::error::CaptureResult;
 use crate::objects::Objects;
 use ckpt_image::page::Space;
 use ckpt_image::record::TmpfsFileV1;
 use ckpt_sys::SysError;
-use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
+use nix::sys::statfs::{HUGETLBFS_MAGIC, TMPFS_MAGIC, fstatfs};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
-/// Adds the record and contents of the file with name `path` that `file` is a description of, if it is of a tmpfs and new.
+/// Adds the record and contents of the file with name `path` that `file` is a description of, if it is of a tmpfs or hugetlbfs and new.
 pub(crate) fn capture(objects: &mut Objects, file: &File, path: &[u8]) -> CaptureResult<()> {
     let name = || String::from_utf8_lossy(path).into_owned();
     let system = fstatfs(file).map_err(|errno| SysError::new("fstatfs", name(), errno))?;
-    if system.filesystem_type() != TMPFS_MAGIC {
+    if ![TMPFS_MAGIC, HUGETLBFS_MAGIC].contains(&system.filesystem_type()) {
         return Ok(());
     }
     let meta = file.metadata().map_err(|error| SysError::new("fstat", name(), error))?;

@@ -55,6 +55,7 @@ pub(crate) fn mappings(pid: i32, scratch: &[Range<u64>], before: &[Mapping]) -> 
         let earlier = find(before, mapping);
         mapping.vm_flags = earlier.map_or_else(Vec::new, |earlier| earlier.vm_flags.clone());
         mapping.protection_key = earlier.map_or(0, |earlier| earlier.protection_key);
+        mapping.page_size = earlier.map_or(0, |earlier| earlier.page_size);
         earlier.is_some()
     });
     if known { Ok(mappings) } else { Ok(cut(maps::smaps(pid)?, scratch)) }
@@ -75,7 +76,12 @@ pub(crate) fn settle(vmas: &mut [VmaV1], frozen: &[Mapping], after: &[Mapping]) 
 fn find<'a>(list: &'a [Mapping], mapping: &Mapping) -> Option<&'a Mapping> {
     let at = list.binary_search_by_key(&mapping.start, |other| other.start).ok()?;
     let other = &list[at];
-    let plain = |mapping: &Mapping| Mapping { vm_flags: Vec::new(), protection_key: 0, ..mapping.clone() };
+    let plain = |mapping: &Mapping| Mapping {
+        vm_flags: Vec::new(),
+        protection_key: 0,
+        page_size: 0,
+        ..mapping.clone()
+    };
     let same = plain(other) == plain(mapping);
     same.then_some(other)
 }
@@ -115,6 +121,7 @@ pub(crate) fn capture_vma(
         MappingKind::Vvar => BackingV1::Vvar,
         MappingKind::Vsyscall => BackingV1::Vsyscall,
         MappingKind::AioRing => BackingV1::AioRing(AioRingV1::default()),
+        MappingKind::HugeAnonymous => BackingV1::HugeAnonymous { page_size: mapping.page_size },
         MappingKind::IoUring => BackingV1::IoUring { inode: mapping.inode, offset },
         MappingKind::Shmem { memfd_name } => {
             let shmem = match mapped_file::open(pid, mapping)? {
@@ -203,6 +210,7 @@ enum MappingKind {
     Vsyscall,
     AioRing,
     IoUring,
+    HugeAnonymous,
 }
 
 /// Tells kinds of mapped files apart.
@@ -232,12 +240,6 @@ impl Files {
             }
             _ => {}
         }
-        if mapping.has_flag(b"ht") {
-            return refuse(
-                "huge pages of hugetlbfs cannot be saved yet",
-                "Use transparent huge pages (madvise) in place of MAP_HUGETLB",
-            );
-        }
         if files::is_ring(mapping) {
             return match mapping.offset {
                 OFFSET_RINGS | OFFSET_COMPLETIONS | OFFSET_ENTRIES if mapping.shared => {
@@ -264,6 +266,9 @@ impl Files {
                 "Save when the program has unregistered it",
             );
         }
+        if mapping.has_flag(b"ht") {
+            return self.huge_kind(pid, mapping);
+        }
         if mapping.inode == 0 && (mapping.path.is_empty() || mapping.path.starts_with(b"[")) {
             return Ok(MappingKind::Anonymous);
         }
@@ -271,6 +276,22 @@ impl Files {
             return Ok(MappingKind::AioRing);
         }
         self.file_kind(pid, mapping)
+    }
+
+    /// Of huge pages: what has no name belongs to a file system of the kernel's own.
+    fn huge_kind(&self, pid: i32, mapping: &Mapping) -> CaptureResult<MappingKind> {
+        match &mapping.path[..] {
+            b"/anon_hugepage" if mapping.deleted && !mapping.shared => Ok(MappingKind::HugeAnonymous),
+            b"/anon_hugepage" if mapping.deleted => Ok(MappingKind::Shmem { memfd_name: None }),
+            path if mapping.deleted && path.starts_with(b"/memfd:") => {
+                let memfd_name = path.strip_prefix(b"/memfd:").map(<[u8]>::to_vec);
+                Ok(MappingKind::Shmem { memfd_name })
+            }
+            path if mapping.deleted && path.starts_with(b"/SYSV") && mapping.shared => {
+                Ok(MappingKind::Segment { id: i32::try_from(mapping.inode).unwrap_or(-1) })
+            }
+            _ => self.file_kind(pid, mapping),
+        }
     }
 
     fn file_kind(&self, pid: i32, mapping: &Mapping) -> CaptureResult<MappingKind> {

@@ -6,6 +6,7 @@ use crate::segment::Segments;
 use ckpt_image::Image;
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::record::{GhostId, GhostV1, ShmemId, ShmemV1};
+use ckpt_sys::huge_pages::{self, MemoryFile};
 use ckpt_sys::{SysError, memory};
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -47,11 +48,11 @@ impl Contents {
         }
         let shmem = memory_object(image, id)?;
         let file = match &shmem.memfd_name {
-            Some(name) => make_memfd(name)?,
-            None => make_anonymous(shmem.size)?,
+            Some(name) => make_memfd(name, shmem.page_size)?,
+            None => make_anonymous(shmem.size, shmem.page_size)?,
         };
         resize(&file, shmem.size)?;
-        fill(image, &file, &own_fd(&file), Space::Shmem(id), shmem.size)?;
+        fill(image, &MemoryFile::new(&file)?, &own_fd(&file), Space::Shmem(id), shmem.size)?;
         if shmem.memfd_name.is_some() {
             self.memfds.insert(id);
             set_owner(&file, shmem.owner, shmem.mode)?;
@@ -85,7 +86,7 @@ impl Contents {
         let ghost = record(image, |ghost: &GhostV1| ghost.id == id, "unlinked file")?;
         let file = make_ghost(&ghost)?;
         resize(&file, ghost.size)?;
-        fill(image, &file, &own_fd(&file), Space::Ghost(id), ghost.size)?;
+        fill(image, &MemoryFile::new(&file)?, &own_fd(&file), Space::Ghost(id), ghost.size)?;
         set_owner(&file, ghost.owner, ghost.mode)?;
         nameless::set_times(image, id, &file)?;
         // A file that is open for writing cannot be run.
@@ -106,11 +107,14 @@ impl Contents {
 }
 
 /// Shared anonymous memory: only mmap(2) makes it.
-fn make_anonymous(size: u64) -> RestoreResult<File> {
-    match memory::shared_anonymous(size.next_multiple_of(PAGE).max(PAGE)) {
+fn make_anonymous(size: u64, page_size: u64) -> RestoreResult<File> {
+    let page = page_size.max(PAGE);
+    match memory::shared_anonymous(size.next_multiple_of(page).max(page), page_size) {
         Ok(file) => Ok(file),
         // Without CAP_CHECKPOINT_RESTORE it becomes a memfd: the program cannot tell.
-        Err(error) if matches!(error.errno(), Some(Errno::EPERM | Errno::EACCES)) => make_memfd(b"shared"),
+        Err(error) if matches!(error.errno(), Some(Errno::EPERM | Errno::EACCES)) => {
+            make_memfd(b"shared", page_size)
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -138,10 +142,12 @@ fn link(file: &File) -> Vec<u8> {
     own_fd(file).into_bytes()
 }
 
-fn make_memfd(name: &[u8]) -> RestoreResult<File> {
+fn make_memfd(name: &[u8], page_size: u64) -> RestoreResult<File> {
     let object = || format!("memfd {}", String::from_utf8_lossy(name));
     let c_name = CString::new(name).map_err(|_| RestoreError::Inconsistent { what: object() })?;
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let huge = if page_size == 0 { MFdFlags::empty() } else { MFdFlags::MFD_HUGETLB };
+    let huge = huge | MFdFlags::from_bits_retain(huge_pages::size_flags(page_size));
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING | huge;
     let fd = memfd_create(c_name.as_c_str(), flags)
         .map_err(|errno| SysError::new("memfd_create", object(), errno))?;
     Ok(fd.into())
@@ -163,7 +169,7 @@ fn make_ghost(ghost: &GhostV1) -> RestoreResult<File> {
     }
     tracing::warn!(path = %path.display(), "the unlinked file cannot be made again in its directory: it becomes memory");
     let name = path.file_name().map_or(&b"file"[..], OsStr::as_bytes);
-    make_memfd(&name[..name.len().min(200)])
+    make_memfd(&name[..name.len().min(200)], 0)
 }
 
 fn resize(file: &File, size: u64) -> RestoreResult<()> {

@@ -18,6 +18,7 @@ pub mod error;
 mod family;
 mod files;
 mod fs;
+mod huge_pages;
 mod inherited;
 mod leader;
 mod machine;

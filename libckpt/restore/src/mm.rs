@@ -204,6 +204,10 @@ fn track(builder: &mut Builder<'_>, image: &Image, mm: &MmV1) -> Result<Tracker,
                 let pages = vma.start / PAGE..vma.end / PAGE;
                 (Kind::Anonymous, image.runs(Space::Private(mm.id), pages).iter().any(|run| run.present))
             }
+            BackingV1::HugeAnonymous { .. } => {
+                let pages = vma.start / PAGE..vma.end / PAGE;
+                (Kind::PrivateFile, image.runs(Space::Private(mm.id), pages).iter().any(|run| run.present))
+            }
             BackingV1::ShmemPrivate { .. } | BackingV1::File { shared: false, .. } => {
                 (Kind::PrivateFile, !vma.copies.is_empty())
             }

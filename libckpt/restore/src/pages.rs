@@ -57,7 +57,7 @@ pub(crate) fn fill(
 
 fn shares(vma: &VmaV1) -> Vec<Share> {
     let (ranges, zero_absent) = match &vma.backing {
-        BackingV1::Anonymous => (vec![(vma.start, vma.end)], false),
+        BackingV1::Anonymous | BackingV1::HugeAnonymous { .. } => (vec![(vma.start, vma.end)], false),
         BackingV1::ShmemPrivate { .. } | BackingV1::File { shared: false, .. } => (vma.copies.clone(), true),
         _ => (Vec::new(), false),
     };

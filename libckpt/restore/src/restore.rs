@@ -13,7 +13,9 @@ use crate::records::Records;
 use crate::semaphores::Semaphores;
 use crate::terminal::Handover;
 use crate::tmpfs::TmpfsFiles;
-use crate::{controls, dead_task, family, files, fs, machine, mm, seccomp, sighand, task, thread, timer};
+use crate::{
+    controls, dead_task, family, files, fs, huge_pages, machine, mm, seccomp, sighand, task, thread, timer,
+};
 use ckpt_dirty::Tracking;
 use ckpt_image::Image;
 use ckpt_image::record::TaskV1;
@@ -69,6 +71,7 @@ pub struct Restored {
 pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     let image = request.image;
     machine::check(image)?;
+    huge_pages::check(image)?;
     named_file::check(image, request.changed_files)?;
     let records = Records::read(image)?;
     let handover = Handover::find(image, request.stdio)?;

@@ -17,20 +17,30 @@ const PROT_EXEC: u32 = libc::PROT_EXEC.unsigned_abs();
 #[derive(Debug, Default)]
 pub(crate) struct Segments {
     /// None: the object is no segment.
-    known: HashMap<ShmemId, Option<i32>>,
+    known: HashMap<ShmemId, Option<MadeSegment>>,
     made: Vec<i32>,
     /// Those that are to go with their last attachment.
     passing: Vec<i32>,
 }
 
+/// A segment that can be attached.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MadeSegment {
+    id: i32,
+    /// Bytes of a page.
+    page: u64,
+}
+
 impl Segments {
-    /// The id of the segment that a memory object is, which is made and filled the first time; None if it is none.
-    pub(crate) fn id(&mut self, image: &Image, id: ShmemId) -> RestoreResult<Option<i32>> {
+    /// The segment that a memory object is, which is made and filled the first time; None if it is none.
+    pub(crate) fn id(&mut self, image: &Image, id: ShmemId) -> RestoreResult<Option<MadeSegment>> {
         if let Some(known) = self.known.get(&id) {
             return Ok(*known);
         }
         let shmem = content::memory_object(image, id)?;
-        let segment = shmem.segment.map(|segment| self.make(image, &shmem, segment)).transpose()?;
+        let made = shmem.segment.map(|segment| self.make(image, &shmem, segment)).transpose()?;
+        let page = shmem.page_size.max(PAGE_SIZE as u64);
+        let segment = made.map(|id| MadeSegment { id, page });
         self.known.insert(id, segment);
         Ok(segment)
     }
@@ -53,7 +63,7 @@ impl Segments {
                 ));
             }
             Err(error) if sysv_shm::is_missing(&error) => {
-                let made = match sysv_shm::create(id, &wanted) {
+                let made = match sysv_shm::create(id, &wanted, shmem.page_size) {
                     Err(error) if error.errno() == Some(Errno::EEXIST) => {
                         return Err(taken(id, &format!("another segment has its key {key:#x}")));
                     }
@@ -67,7 +77,7 @@ impl Segments {
             Err(error) => return Err(error.into()),
         }
         sysv_shm::set(id, &wanted)?;
-        let memory = Attached::new(id)?;
+        let memory = Attached::new(id, shmem.page_size.max(PAGE_SIZE as u64))?;
         memory.clear()?;
         content::fill(image, &memory, &format!("segment {id}"), Space::Shmem(shmem.id), size)?;
         if mode & SHM_DEST != 0 {
@@ -105,9 +115,15 @@ fn taken(id: i32, why: &str) -> RestoreError {
 }
 
 /// Attaches a segment, or the part of it that the mapping has.
-pub(crate) fn attach(builder: &mut Builder<'_>, vma: &VmaV1, id: i32, offset: u64) -> RestoreResult<()> {
+pub(crate) fn attach(
+    builder: &mut Builder<'_>,
+    vma: &VmaV1,
+    segment: MadeSegment,
+    offset: u64,
+) -> RestoreResult<()> {
+    let MadeSegment { id, page } = segment;
     let len = vma.end - vma.start;
-    let whole = sysv_shm::stat(id)?.size.next_multiple_of(PAGE_SIZE as u64);
+    let whole = sysv_shm::stat(id)?.size.next_multiple_of(page);
     let mut flags = 0;
     let mut prot = libc::PROT_READ.unsigned_abs();
     if vma.max_prot & PROT_WRITE == 0 {

@@ -6,6 +6,7 @@ use ckpt_image::Image;
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::record::TmpfsFileV1;
 use ckpt_sys::SysError;
+use ckpt_sys::huge_pages::MemoryFile;
 use ckpt_sys::proc::maps;
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::ffi::OsStr;
@@ -55,7 +56,13 @@ impl TmpfsFiles {
         }
         file.set_permissions(Permissions::from_mode(record.mode)).map_err(failed("fchmod"))?;
         file.set_len(record.size).map_err(failed("ftruncate"))?;
-        content::fill(image, &file, &path.to_string_lossy(), Space::Shmem(record.id), record.size)
+        content::fill(
+            image,
+            &MemoryFile::new(&file)?,
+            &path.to_string_lossy(),
+            Space::Shmem(record.id),
+            record.size,
+        )
     }
 }
 
@@ -100,6 +107,7 @@ fn update(image: &Image, record: &TmpfsFileV1, path: &Path, file: &File) -> Rest
         fallocate(file, hole, offset(run.first_page), offset(run.count))
             .map_err(|errno| SysError::new("fallocate", path.display().to_string(), errno))?;
     }
+    let memory = MemoryFile::new(file)?;
     let mut now = Vec::new();
     image.for_each_run::<RestoreError>(space, 0..pages, &mut |page, bytes| {
         let start = page * PAGE;
@@ -107,7 +115,7 @@ fn update(image: &Image, record: &TmpfsFileV1, path: &Path, file: &File) -> Rest
         now.resize(len, 0);
         file.read_exact_at(&mut now, start).map_err(failed("read"))?;
         if now != bytes[..len] {
-            file.write_all_at(&bytes[..len], start).map_err(failed("write"))?;
+            memory.write_all_at(&bytes[..len], start).map_err(failed("write"))?;
         }
         Ok(())
     })

@@ -5,6 +5,7 @@ use crate::error::RestoreResult;
 use crate::{aio, mapped_file, segment};
 use ckpt_image::Image;
 use ckpt_image::record::{BackingV1, VmaV1, vma_flags};
+use ckpt_sys::huge_pages;
 use nix::errno::Errno;
 
 const PROT_WRITE: u32 = libc::PROT_WRITE.unsigned_abs();
@@ -105,6 +106,10 @@ pub(crate) fn map(
         BackingV1::Anonymous => {
             let kind = if has(vma_flags::DROPPABLE) { MAP_DROPPABLE } else { libc::MAP_PRIVATE };
             (kind | libc::MAP_ANONYMOUS, u64::MAX, 0)
+        }
+        BackingV1::HugeAnonymous { page_size } => {
+            let size = huge_pages::size_flags(*page_size).cast_signed();
+            (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB | size, u64::MAX, 0)
         }
         BackingV1::Shmem { shmem, offset } => {
             if let Some(segment) = contents.segments.id(image, *shmem)? {

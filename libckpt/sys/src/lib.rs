@@ -12,6 +12,7 @@ pub mod descriptor;
 pub mod error;
 pub mod fanotify;
 pub mod fault;
+pub mod huge_pages;
 pub mod inet_diag;
 pub mod inet_table;
 pub mod inject;

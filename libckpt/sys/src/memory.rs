@@ -4,6 +4,7 @@
 //! private copy of the page.
 use crate::addr::RemoteAddr;
 use crate::error::{SysError, SysResult};
+use crate::huge_pages;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -62,12 +63,14 @@ impl ProcessMemory {
     }
 }
 
-/// A description of new shared anonymous memory of `len` bytes, whole pages: the same kind of object that mmap(2) makes. EPERM: it takes
-/// CAP_CHECKPOINT_RESTORE.
-pub fn shared_anonymous(len: u64) -> SysResult<File> {
+/// A description of new shared anonymous memory of `len` bytes, whole pages, huge ones of `page_size` bytes if that is not 0: the same kind of object
+/// that mmap(2) makes. EPERM: it takes CAP_CHECKPOINT_RESTORE.
+pub fn shared_anonymous(len: u64, page_size: u64) -> SysResult<File> {
     let failed = |errno| SysError::new("mmap", "shared anonymous memory", errno);
     let len = usize::try_from(len).unwrap_or(usize::MAX);
-    let (prot, flags) = (ProtFlags::PROT_READ, MapFlags::MAP_SHARED | MapFlags::MAP_NORESERVE);
+    let huge = if page_size == 0 { MapFlags::empty() } else { MapFlags::MAP_HUGETLB };
+    let huge = huge | MapFlags::from_bits_retain(huge_pages::size_flags(page_size).cast_signed());
+    let (prot, flags) = (ProtFlags::PROT_READ, MapFlags::MAP_SHARED | MapFlags::MAP_NORESERVE | huge);
     let length = NonZeroUsize::new(len).unwrap_or(NonZeroUsize::MIN);
     // SAFETY: a new mapping, at a place of the kernel's choice.
     let map = unsafe { mmap_anonymous(None, length, prot, flags) }.map_err(failed)?;

@@ -1,5 +1,6 @@
 //! System V shared memory: shmget(2), shmctl(2), shmat(2).
 use crate::error::{SysError, SysResult};
+use crate::huge_pages;
 use nix::errno::Errno;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -50,12 +51,14 @@ pub fn stat(id: i32) -> SysResult<Segment> {
     })
 }
 
-/// Makes a segment with id `id`. EEXIST: the key is another's; the result is another id when `id` is taken.
-pub fn create(id: i32, segment: &Segment) -> SysResult<i32> {
+/// Makes a segment with id `id`, of huge pages if `page_size` is not 0. EEXIST: the key is another's; the result is another id when `id` is taken.
+pub fn create(id: i32, segment: &Segment, page_size: u64) -> SysResult<i32> {
     let choose = |error| SysError::new("write", NEXT_ID, error);
     std::fs::write(NEXT_ID, id.to_string()).map_err(choose)?;
     let size = usize::try_from(segment.size).unwrap_or(usize::MAX);
-    let flags = libc::IPC_CREAT | libc::IPC_EXCL | (segment.mode & 0o777).cast_signed();
+    let huge = if page_size == 0 { 0 } else { libc::SHM_HUGETLB };
+    let huge = huge | huge_pages::size_flags(page_size).cast_signed();
+    let flags = libc::IPC_CREAT | libc::IPC_EXCL | huge | (segment.mode & 0o777).cast_signed();
     // SAFETY: no pointers.
     let made = unsafe { libc::shmget(segment.key, size, flags) };
     if made != -1 {
@@ -101,9 +104,10 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Attaches segment `id` for reading and writing.
-    pub fn new(id: i32) -> SysResult<Self> {
-        let bytes = usize::try_from(stat(id)?.size).unwrap_or(usize::MAX).next_multiple_of(4096);
+    /// Attaches segment `id`, whose pages have `page_size` bytes, for reading and writing.
+    pub fn new(id: i32, page_size: u64) -> SysResult<Self> {
+        let bytes = stat(id)?.size.next_multiple_of(page_size);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         // SAFETY: the kernel chooses a free place.
         let at = unsafe { libc::shmat(id, std::ptr::null(), 0) };
         if at.addr() == usize::MAX {

@@ -46,6 +46,8 @@ pub struct ShmemV1 {
     pub owner: (u32, u32),
     /// What makes it a System V segment.
     pub segment: Option<SegmentV1>,
+    /// Bytes of its pages, when they are huge pages of hugetlbfs (MAP_HUGETLB, MFD_HUGETLB, SHM_HUGETLB); 0: ordinary ones.
+    pub page_size: u64,
 }
 
 /// Names of a System V shared memory segment.

@@ -71,6 +71,11 @@ pub enum BackingV1 {
         /// IORING_OFF_*: which part.
         offset: u64,
     },
+    /// Private anonymous memory of huge pages (MAP_HUGETLB).
+    HugeAnonymous {
+        /// Bytes of a page.
+        page_size: u64,
+    },
 }
 
 /// The file behind a mapping.

@@ -28,6 +28,8 @@ pub struct Mapping {
     pub vm_flags: Vec<[u8; 2]>,
     /// Protection key; 0 when read from maps.
     pub protection_key: u8,
+    /// Bytes of a page that is huge (hugetlbfs); 0 for ordinary pages, or when read from maps.
+    pub page_size: u64,
 }
 
 impl Mapping {
@@ -64,7 +66,14 @@ fn parse(text: &[u8]) -> Option<Vec<Mapping>> {
     for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         if let Some(flags) = line.strip_prefix(b"VmFlags:") {
             let words = flags.split(u8::is_ascii_whitespace).filter_map(|word| word.try_into().ok());
-            found.last_mut()?.vm_flags = words.collect();
+            let last = found.last_mut()?;
+            last.vm_flags = words.collect();
+            if !last.has_flag(b"ht") {
+                last.page_size = 0;
+            }
+        } else if let Some(size) = line.strip_prefix(b"KernelPageSize:") {
+            let size = std::str::from_utf8(size).ok()?.trim().strip_suffix(" kB")?;
+            found.last_mut()?.page_size = size.parse::<u64>().ok()? << 10;
         } else if let Some(key) = line.strip_prefix(b"ProtectionKey:") {
             found.last_mut()?.protection_key = std::str::from_utf8(key).ok()?.trim().parse().ok()?;
         } else if line.first()?.is_ascii_hexdigit() && !line.first()?.is_ascii_uppercase() {
@@ -108,6 +117,7 @@ fn parse_line(line: &[u8]) -> Option<Mapping> {
         deleted,
         vm_flags: Vec::new(),
         protection_key: 0,
+        page_size: 0,
     })
 }
 
