@@ -279,3 +279,68 @@ fn what_was_frozen_is_frozen_when_a_capture_is_killed() {
         }
     });
 }
+
+/// Starts a tree that forks all the time, alone in a group of version 2.
+fn forks(sandbox: &Sandbox, groups: &Groups, dir: &Path) -> Subject {
+    fs::create_dir(dir.join(&groups.name)).expect("group");
+    let subject = Subject::start(sandbox, "forks", &[]);
+    let procs = dir.join(&groups.name).join("cgroup.procs");
+    // Those that are born meanwhile are where their parents were.
+    wait::until("all of the tree to be in the group", || {
+        let there = fs::read_to_string(&procs).expect("group");
+        let is_there = |pid: &i32| there.lines().any(|line| line == pid.to_string());
+        let strangers: Vec<i32> =
+            tree::family(subject.pid()).into_iter().filter(|pid| !is_there(pid)).collect();
+        for pid in &strangers {
+            // It may have ended.
+            let _ = fs::write(&procs, pid.to_string());
+        }
+        strangers.is_empty().then_some(())
+    });
+    subject
+}
+
+#[test]
+fn a_tree_alone_in_a_group_stands_still_as_a_whole() {
+    isolated(|sandbox| {
+        let groups = Groups::find(sandbox, "alone");
+        let Some(dir) = &groups.v2 else { return };
+        let mut subject = forks(sandbox, &groups, dir);
+        sandbox.attach(subject.pid(), "job");
+        let ids: Vec<String> = (0..10).map(|_| sandbox.save("job")).collect();
+        subject.must_be_well("saved");
+        assert!(subject.process.wait().success());
+        for id in ids.iter().step_by(3) {
+            subject.reset();
+            groups.remove();
+            let restored = sandbox.restore(id);
+            sandbox.save("job");
+            subject.must_be_well("restored");
+            restored.wait_gone();
+        }
+    });
+}
+
+#[test]
+fn a_job_does_not_stay_frozen_when_its_capture_is_killed() {
+    isolated(|sandbox| {
+        let groups = Groups::find(sandbox, "standstill");
+        let Some(dir) = &groups.v2 else { return };
+        let group = dir.join(&groups.name);
+        let is_frozen = || fs::read_to_string(group.join("cgroup.freeze")).expect("group").trim() == "1";
+        sandbox.start_daemon(&[("CKPT_FAULT", "capture.standstill:kill")]);
+        let subject = forks(sandbox, &groups, dir);
+        sandbox.attach(subject.pid(), "job");
+        sandbox.ckpt(["save", "job"]).refused(1, &[]);
+        wait::until("the group to be thawed", || (!is_frozen()).then_some(()));
+        // As if whoever stood by had been killed, too.
+        let python =
+            format!("import os; os.setxattr({:?}, 'user.ckpt.frozen', b'1')", group.display().to_string());
+        let noted = std::process::Command::new("python3").args(["-c", &python]).status().expect("python3");
+        assert!(noted.success());
+        fs::write(group.join("cgroup.freeze"), "1").expect("freeze");
+        sandbox.ckpt(["check", &subject.pid().to_string()]).done();
+        assert!(!is_frozen());
+        subject.must_be_well("original");
+    });
+}

@@ -1,5 +1,5 @@
 //! The way of a checkpoint: what is done before, within and after the pause.
-use crate::cgroups::{FrozenGroups, Groups};
+use crate::cgroups::{FrozenGroups, Groups, Standstill};
 use crate::connections::{Held, OutsideConnections};
 use crate::error::{CaptureError, CaptureResult};
 use crate::files::Journal;
@@ -120,8 +120,10 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
         return Err(error);
     }
     let outside = &request.namespaces.cgroups;
-    let mut frozen_groups = FrozenGroups::of(&Groups::read(&tree::members(root, request.orphans), outside)?)?;
+    let groups = Groups::read(&tree::members(root, request.orphans), outside)?;
+    let mut frozen_groups = FrozenGroups::of(&groups)?;
     frozen_groups.stand_by()?;
+    let standstill = if frozen_groups.is_empty() { Standstill::prepare(&groups, root) } else { None };
     let parent = request.parent.filter(|_| !request.full);
     let parent_image = parent.as_ref().map(|id| request.store.image(id)).transpose()?;
     let earlier = earlier_calls(parent_image.as_ref())?;
@@ -136,7 +138,8 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     }
     let before = read_before(root, request.orphans)?;
 
-    let tree = Tree::freeze(root, request.orphans, frozen_groups)?;
+    let groups = Groups::read_settings(&tree::members(root, request.orphans), outside)?;
+    let tree = Tree::freeze(root, request.orphans, frozen_groups, standstill)?;
     point("capture.seized")?;
     let held = Held::new(request.outside, request.after == After::Kill);
     let mut frozen = capture_frozen(
@@ -148,7 +151,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
         Objects::new(held, request.unix_peers),
     )?;
     let namespaces = request.namespaces.capture()?;
-    let cgroups = Groups::read(&tree.pids(), outside)?.capture(tree.frozen_groups())?;
+    let cgroups = Groups::read_again(&tree.pids(), outside, Some(groups))?.capture(tree.frozen_groups())?;
     let connections = std::mem::take(&mut frozen.objects.held);
     point("capture.captured")?;
     tracking.retain(&frozen.pids());

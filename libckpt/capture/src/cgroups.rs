@@ -1,6 +1,6 @@
 //! Control groups: who of the job is where, and what is set for the groups that the job has for itself.
 use crate::error::{CaptureError, CaptureResult};
-use ckpt_image::record::{CgroupHierarchyV1, CgroupMembersV1, CgroupV1, CgroupsV1};
+use ckpt_image::record::{CgroupFileV1, CgroupHierarchyV1, CgroupMembersV1, CgroupV1, CgroupsV1};
 use ckpt_sys::cgroup::{self, Hierarchy, Membership};
 use ckpt_sys::proc::threads;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -8,8 +8,10 @@ use std::os::unix::fs::MetadataExt;
 
 mod files;
 mod frozen;
+mod standstill;
 
 pub(crate) use frozen::FrozenGroups;
+pub(crate) use standstill::Standstill;
 
 /// Hierarchies as they are seen from outside of the job's namespaces.
 #[derive(Debug, Default)]
@@ -40,12 +42,36 @@ pub(crate) struct Groups<'a> {
     roots: HashMap<String, Option<Vec<u8>>>,
     /// Where each thread is: by hierarchy, by path as seen from outside.
     members: BTreeMap<String, Members>,
+    /// As the kernel tells it.
+    told: HashMap<i32, Vec<Membership>>,
+    /// What is set for groups, as it was right before the job was stopped.
+    settings: HashMap<(String, Vec<u8>), Vec<CgroupFileV1>>,
 }
 
 impl<'a> Groups<'a> {
     /// Those that the threads of these processes are in, the root process first. One that has ended is in none.
     pub(crate) fn read(pids: &[i32], outside: &'a Outside) -> CaptureResult<Self> {
-        let mut groups = Self { outside, roots: HashMap::new(), members: BTreeMap::new() };
+        Self::read_again(pids, outside, None)
+    }
+
+    /// As [`Self::read`], and what is set for those that are the job's own.
+    pub(crate) fn read_settings(pids: &[i32], outside: &'a Outside) -> CaptureResult<Self> {
+        let mut groups = Self::read(pids, outside)?;
+        let record = groups.capture(&FrozenGroups::default())?;
+        for hierarchy in record.hierarchies {
+            for group in hierarchy.groups {
+                groups.settings.insert((hierarchy.name.clone(), group.path), group.files);
+            }
+        }
+        Ok(groups)
+    }
+
+    /// As [`Self::read`], of processes that stand still. The threads of one whose first thread is where it was are, too, and what is set for a group is what
+    /// was set a moment ago: this is the job's pause.
+    pub(crate) fn read_again(pids: &[i32], outside: &'a Outside, known: Option<Self>) -> CaptureResult<Self> {
+        let (told, settings) = known.map_or_else(Default::default, |known| (known.told, known.settings));
+        let (roots, members) = (HashMap::new(), BTreeMap::new());
+        let mut groups = Self { outside, roots, members, told: HashMap::new(), settings };
         if let (Some(root), Some(&pid)) = (&outside.root, pids.first()) {
             let within = cgroup::of(pid, pid)?;
             let find = |at: &Membership| {
@@ -56,10 +82,15 @@ impl<'a> Groups<'a> {
         }
         for &pid in pids {
             for tid in threads::list(pid).unwrap_or_default() {
-                let found = match cgroup::of(pid, tid) {
-                    Err(error) if error.is_gone() => continue,
-                    found => found?,
+                let moved = || groups.told.get(&pid) != told.get(&pid);
+                let found = match told.get(&tid).filter(|_| tid != pid && !moved()) {
+                    Some(found) => found.clone(),
+                    None => match cgroup::of(pid, tid) {
+                        Err(error) if error.is_gone() => continue,
+                        found => found?,
+                    },
                 };
+                groups.told.insert(tid, found.clone());
                 for at in found {
                     let path = groups.outer(&at);
                     let there = groups.members.entry(at.hierarchy).or_default();
@@ -138,7 +169,10 @@ impl<'a> Groups<'a> {
                 found.insert(group, true);
             }
         }
-        let one = |(path, own): (&Vec<u8>, &bool)| capture_group(hierarchy, path, *own, frozen);
+        let one = |(path, own): (&Vec<u8>, &bool)| {
+            let known = self.settings.get(&(name.to_owned(), path.clone())).cloned();
+            capture_group(hierarchy, path, *own, frozen, known)
+        };
         Ok(found.iter().filter_map(one).collect())
     }
 
@@ -216,7 +250,13 @@ impl Ownership<'_> {
 }
 
 /// None: it is gone.
-fn capture_group(hierarchy: &Hierarchy, path: &[u8], own: bool, frozen: &FrozenGroups) -> Option<CgroupV1> {
+fn capture_group(
+    hierarchy: &Hierarchy,
+    path: &[u8],
+    own: bool,
+    frozen: &FrozenGroups,
+    known: Option<Vec<CgroupFileV1>>,
+) -> Option<CgroupV1> {
     let metadata = std::fs::metadata(hierarchy.directory(path)?).ok()?;
     Some(CgroupV1 {
         path: path.to_vec(),
@@ -224,7 +264,7 @@ fn capture_group(hierarchy: &Hierarchy, path: &[u8], own: bool, frozen: &FrozenG
         mode: metadata.mode() & 0o7777,
         owner: (metadata.uid(), metadata.gid()),
         frozen: own && (frozen.has(hierarchy.name(), path) || frozen::is_frozen(hierarchy, path)),
-        files: files::capture(hierarchy, path, own),
+        files: known.unwrap_or_else(|| files::capture(hierarchy, path, own)),
     })
 }
 

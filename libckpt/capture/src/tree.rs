@@ -1,5 +1,6 @@
 //! The processes of a job: found from its root downwards, and stopped as one.
-use crate::cgroups::FrozenGroups;
+use crate::capture;
+use crate::cgroups::{FrozenGroups, Standstill};
 use crate::dead_task::capture_dead_task;
 use crate::error::{CaptureError, CaptureResult};
 use crate::freeze::{self, Freeze, STOP_LIMIT};
@@ -68,7 +69,13 @@ pub(crate) struct Tree {
 impl Tree {
     /// Stops all processes of the job, those included that are born meanwhile: a process is asked for its children only when it is stopped
     /// and can make no more. Threads in `frozen` groups are held by the tree instead, and frozen again with its end.
-    pub(crate) fn freeze(root: i32, orphans: &Orphans, mut frozen: FrozenGroups) -> CaptureResult<Self> {
+    /// With a `standstill` nobody is born while they are asked.
+    pub(crate) fn freeze(
+        root: i32,
+        orphans: &Orphans,
+        mut frozen: FrozenGroups,
+        standstill: Option<Standstill>,
+    ) -> CaptureResult<Self> {
         let mut search = Search::new(root, orphans);
         let found = find_members(root, &search);
         search.exclude_strangers(&found.iter().copied().collect());
@@ -77,6 +84,10 @@ impl Tree {
         if !frozen.is_empty() {
             asked = freeze::ask(&found)?;
             frozen.thaw()?;
+        } else if let Some(mut standstill) = standstill {
+            standstill.begin();
+            capture::point("capture.standstill")?;
+            asked = freeze::ask(&find_members(root, &search))?;
         }
         let (freeze, leftovers) = freeze::begin_recovered(root, &asked)?;
         let mut tree = Self { frozen, members: vec![Member { freeze, parent: 0, leftovers }], since };

@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 
 mod keeper;
 mod mount;
+mod note;
 
 pub use keeper::Keeper;
+pub use note::{has_note, set_note};
 
 /// The group that a thread is in, in one hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]

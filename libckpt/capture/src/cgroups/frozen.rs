@@ -1,6 +1,6 @@
 //! Frozen control groups. The threads in them can be stopped, but run no system calls for us: such groups are thawed while the threads are held by
 //! ptrace, and frozen again before they are let go. A process stands by that freezes them should this one be killed meanwhile.
-use super::{Groups, upwards};
+use super::{Groups, standstill, upwards};
 use crate::error::{CaptureError, CaptureResult};
 use ckpt_sys::cgroup::{Hierarchy, Keeper};
 use std::collections::HashSet;
@@ -28,7 +28,7 @@ impl FrozenGroups {
     pub(super) fn find(groups: &Groups<'_>) -> CaptureResult<(Self, Vec<CaptureError>)> {
         let (mut found, mut refused) = (Self::default(), Vec::new());
         for (name, members) in &groups.members {
-            if !(name.is_empty() || name.split(',').any(|controller| controller == FREEZER)) {
+            if !has_freezer(name) {
                 continue;
             }
             let tids: HashSet<i32> = members.values().flatten().map(|(_, tid)| *tid).collect();
@@ -38,7 +38,10 @@ impl FrozenGroups {
                     let mut opened = None;
                     // Where it cannot be looked at, it is not ours to thaw.
                     let Ok(hierarchy) = groups.hierarchy(name, &mut opened) else { break };
-                    if !seen.insert(group) || !is_frozen(hierarchy, group) {
+                    if !seen.insert(group)
+                        || !is_frozen(hierarchy, group)
+                        || standstill::recover(hierarchy, group)
+                    {
                         continue;
                     }
                     let (pid, _) = threads[0];
@@ -150,8 +153,15 @@ impl FrozenGroup {
     }
 }
 
+fn has_freezer(hierarchy: &str) -> bool {
+    hierarchy.is_empty() || hierarchy.split(',').any(|controller| controller == FREEZER)
+}
+
 /// Whether a group is frozen by itself, not only with one above it.
 pub(super) fn is_frozen(hierarchy: &Hierarchy, group: &[u8]) -> bool {
+    if !has_freezer(hierarchy.name()) {
+        return false;
+    }
     let name = if hierarchy.is_v2() { "cgroup.freeze" } else { "freezer.self_freezing" };
     matches!(hierarchy.read(group, name), Ok(Some(text)) if text.trim() == "1")
 }
