@@ -124,6 +124,10 @@ fn unsupported(root: i32, pid: i32) -> CaptureResult<Vec<CaptureError>> {
             if tids.iter().all(|tid| Stat::of(pid, *tid).map_or(true, |stat| stat.is_exiting())) {
                 return Err(CaptureError::Exited { pid });
             }
+            // Any other is there for this moment only.
+            if tid != pid {
+                continue;
+            }
             found.push(CaptureError::unsupported(
                 pid,
                 format!("thread {tid}"),
