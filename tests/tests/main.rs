@@ -54,4 +54,6 @@ mod thread_lists;
 mod timers;
 mod tls;
 mod unix_sockets;
+mod unshared_threads;
+mod vfork;
 mod xstate;

@@ -36,8 +36,13 @@ pub(super) const ROWS: &[Row] = &[
         "refused: a process that shares one with another than its parent",
     )
         .criu("descriptor tables; refused: the others"),
-    row("a thread with a descriptor table or a working directory of its own (unshare)", Refused, "")
-        .criu("refused"),
+    row(
+        "a thread with a descriptor table, or directories and a umask, of its own (unshare), which other threads may share",
+        Saved,
+        "refused: threads that share the one with this and the other with that thread, or with another process",
+    )
+    .criu("refused")
+    .holds(&["UnsharedV1"]),
     row("ids, groups, capabilities, securebits, no_new_privs", Saved, "").criu("saved"),
     row("working directory, root directory, umask", Saved, "by path").criu("saved").holds(&["FsV1"]),
     row(

@@ -19,11 +19,12 @@ use crate::sharing::{Owners, Shared};
 use crate::sysv_users::Waits;
 use crate::tree::{self, Tree};
 use crate::unix_peers::UnixPeers;
-use crate::{files, pages, precopy, preflight};
+use crate::{files, pages, precopy, preflight, unshared};
 use ckpt_dirty::Tracking;
 use ckpt_image::page::PAGE_SIZE;
 use ckpt_image::record::{
-    DeadTaskV1, FdTableV1, InventoryV1, MessageQueueV1, NamespacesV1, OpenFileId, SemaphoresV1, ThreadV1,
+    DeadTaskV1, FdTableV1, FsV1, InventoryV1, MessageQueueV1, NamespacesV1, OpenFileId, SemaphoresV1,
+    ThreadV1, UnsharedV1,
 };
 use ckpt_image::{CheckpointId, CheckpointWriter, Image, Kind, Stats, Store, fault};
 use ckpt_sys::SysError;
@@ -247,6 +248,8 @@ struct Frozen {
     processes: Vec<ProcessState>,
     dead: Vec<DeadTaskV1>,
     tables: Vec<FdTableV1>,
+    unshared: Vec<UnsharedV1>,
+    directories: Vec<FsV1>,
     semaphores: Vec<SemaphoresV1>,
     message_queues: Vec<MessageQueueV1>,
     objects: Objects,
@@ -276,7 +279,8 @@ fn capture_frozen(
     let pids = tree.pids();
     let shared = Shared::find(&pids)?;
     tree.members().iter().try_for_each(|member| shared.check(member.pid(), member.parent))?;
-    let mut job = Job { tracking, shared, objects, pids };
+    let unshared = unshared::capture_unshared(tree.members())?;
+    let mut job = Job { tracking, shared, unshared, objects, pids };
     let (mut processes, mut holders, mut tables) = (Vec::new(), Vec::new(), Vec::new());
     // The root comes last: it keeps the journal of what is changed for a moment while descriptors are looked at.
     for stopped in stopped.into_iter().rev() {
@@ -295,8 +299,20 @@ fn capture_frozen(
     process_state::copy_pages(&mut processes, holders.iter().rev())?;
     let semaphores = capture_semaphores(&job.pids, &waits.semaphores)?;
     let message_queues = capture_message_queues(&job.pids, &waits.queues)?;
+    let directories = unshared::capture_directories(&job.unshared, &mut job.objects)?;
     let dead = tree.dead()?;
-    Ok(Frozen { inventory, processes, dead, tables, semaphores, message_queues, objects: job.objects })
+    let Job { unshared, objects, .. } = job;
+    Ok(Frozen {
+        inventory,
+        processes,
+        dead,
+        tables,
+        unshared,
+        directories,
+        semaphores,
+        message_queues,
+        objects,
+    })
 }
 
 /// The descriptors of all processes: of the root, and of the others, which come in reverse.
@@ -307,8 +323,9 @@ fn capture_files(
     journal: &Journal<'_>,
 ) -> CaptureResult<Vec<FdTableV1>> {
     let all = std::iter::once(root).chain(others.iter().rev());
+    let threads = unshared::table_holders(&job.unshared)?;
     let holders: Vec<&Process> =
-        all.filter(|process| job.shared.of(process.pid).files == process.pid).collect();
+        all.filter(|process| job.shared.of(process.pid).files == process.pid).chain(&threads).collect();
     let tables = files::capture_files(&holders, &job.pids, &mut job.objects, journal)?;
     point("capture.files")?;
     Ok(tables)
@@ -338,6 +355,8 @@ impl Frozen {
         }
         self.dead.iter().try_for_each(|dead| writer.record(dead))?;
         self.tables.iter().try_for_each(|table| writer.record(table))?;
+        self.unshared.iter().try_for_each(|thread| writer.record(thread))?;
+        self.directories.iter().try_for_each(|fs| writer.record(fs))?;
         self.semaphores.iter().try_for_each(|set| writer.record(set))?;
         self.message_queues.iter().try_for_each(|queue| writer.record(queue))?;
         for file in &self.objects.open_files {

@@ -1,6 +1,6 @@
 //! Every thread of a process is stopped, and runs on again whatever happens.
 use crate::error::{CaptureError, CaptureResult};
-use crate::seccomp;
+use crate::{seccomp, vfork};
 use ckpt_sys::SysError;
 use ckpt_sys::inject::{self, Scratch};
 use ckpt_sys::memory::ProcessMemory;
@@ -119,6 +119,9 @@ impl Freeze {
     }
 
     fn stuck(&self, tid: i32) -> CaptureError {
+        if let Some(child) = vfork::child(self.pid, tid) {
+            return vfork::refused(self.pid, tid, child);
+        }
         let place = proc::read_text(self.pid, &format!("task/{tid}/wchan")).unwrap_or_default();
         let place = if place.len() > 1 { format!(" (in {place})") } else { String::new() };
         CaptureError::Stuck { pid: self.pid, tid, place }

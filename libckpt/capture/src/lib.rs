@@ -48,6 +48,8 @@ mod timer;
 mod tmpfs;
 mod tree;
 mod unix_peers;
+mod unshared;
+mod vfork;
 mod vma;
 
 pub use capture::{After, CaptureRequest, Captured, StoppedJob, capture};

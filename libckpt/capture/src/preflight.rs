@@ -3,7 +3,7 @@ use crate::capture::if_alive;
 use crate::error::{CaptureError, CaptureResult};
 use crate::namespaces::{self, Namespaces};
 use crate::orphans::Orphans;
-use crate::{seccomp, tree};
+use crate::{seccomp, tree, vfork};
 use ckpt_sys::namespace;
 use ckpt_sys::proc::{self, stat::Stat, status::Status, threads};
 use nix::errno::Errno;
@@ -120,6 +120,9 @@ fn unsupported(root: i32, pid: i32) -> CaptureResult<Vec<CaptureError>> {
         found.extend(seccomp::check(pid, tid, &status).err());
         // Threads come and go while the process runs.
         let Ok(stat) = Stat::of(pid, tid) else { continue };
+        if stat.state == 'D' {
+            found.extend(vfork::wait_until_over(pid, tid).err());
+        }
         if matches!(stat.state, 'Z' | 'X') {
             if tids.iter().all(|tid| Stat::of(pid, *tid).map_or(true, |stat| stat.is_exiting())) {
                 return Err(CaptureError::Exited { pid });

@@ -5,14 +5,15 @@ use crate::interrupted::{Earlier, LastRan};
 use crate::inventory::clock_ns;
 use crate::objects::Objects;
 use crate::process::Process;
-use crate::sharing::{self, Shared};
+use crate::sharing::Shared;
 use crate::thread::{Still, View, capture_thread};
 use crate::tree::Member;
 use crate::{capture, controls, files, fs, leftovers, mm, pages, shared_pages, sighand, task, vma};
 use ckpt_dirty::Tracking;
 use ckpt_image::CheckpointWriter;
 use ckpt_image::record::{
-    BackingV1, ControlsV1, FdTableId, FsId, FsV1, MmV1, SighandId, SighandV1, TaskV1, ThreadV1, VmaV1,
+    BackingV1, ControlsV1, FdTableId, FsId, FsV1, MmV1, SighandId, SighandV1, TaskV1, ThreadV1, UnsharedV1,
+    VmaV1,
 };
 use ckpt_sys::inject::{Gadgets, Hints, Injector};
 use ckpt_sys::memory::ProcessMemory;
@@ -48,6 +49,8 @@ pub(crate) struct Job<'a> {
     pub(crate) objects: Objects,
     /// What processes share.
     pub(crate) shared: Shared,
+    /// What threads do not share with their processes.
+    pub(crate) unshared: Vec<UnsharedV1>,
 }
 
 /// An address space as it was when the job stood still.
@@ -125,7 +128,6 @@ impl<'a> Stopped<'a> {
         let pid = process.pid;
         let memory = &process.memory;
         let tids = member.freeze.tids();
-        sharing::check_threads(pid, &tids)?;
 
         let hints = Hints { gadgets: before.gadgets, call: stills[0].call() };
         let mut injector = Injector::with_hints(pid, pid, memory, hints)?;

@@ -106,20 +106,3 @@ impl Shared {
         Ok(())
     }
 }
-
-/// Refuses a thread that has left the descriptor table or the directories of its process (unshare(2)).
-pub(crate) fn check_threads(pid: i32, tids: &[i32]) -> CaptureResult<()> {
-    for &tid in tids.iter().filter(|tid| **tid != pid) {
-        for (resource, what) in [(Resource::Files, "descriptor table"), (Resource::Fs, "working directory")] {
-            if kcmp::compare(resource, pid, tid)? != Ordering::Equal {
-                return Err(CaptureError::unsupported(
-                    pid,
-                    format!("thread {tid}"),
-                    format!("it has a {what} of its own (unshare), which cannot be saved yet"),
-                    "Save when that thread has ended",
-                ));
-            }
-        }
-    }
-    Ok(())
-}

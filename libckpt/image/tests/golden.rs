@@ -55,6 +55,7 @@ fn check(image: &Image) {
         "tmpfs_file": read_kind::<TmpfsFileV1>(image),
         "controls": read_kind::<ControlsV1>(image),
         "cgroups": read_kind::<CgroupsV1>(image),
+        "unshared": read_kind::<UnsharedV1>(image),
     });
     for (kind, records) in expected().as_object().unwrap() {
         assert_eq!(found[kind], *records, "{kind}");
@@ -121,6 +122,7 @@ fn write() {
     write_kind::<TmpfsFileV1>(&mut w, &records["tmpfs_file"]);
     write_kind::<ControlsV1>(&mut w, &records["controls"]);
     write_kind::<CgroupsV1>(&mut w, &records["cgroups"]);
+    write_kind::<UnsharedV1>(&mut w, &records["unshared"]);
     w.live(MM, 0, 80).unwrap();
     w.live(SHM, 1, 1).unwrap();
     w.live(GHOST, 0, 2).unwrap();

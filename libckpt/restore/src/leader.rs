@@ -61,6 +61,11 @@ impl Leader {
         Self { pid, threads: Vec::new(), kept: false }
     }
 
+    /// A thread of a process that is held as well, and that it ends with.
+    pub(crate) fn of_thread(tid: i32) -> Self {
+        Self { pid: tid, threads: Vec::new(), kept: true }
+    }
+
     /// It has ended, and was waited for.
     pub(crate) fn forget(self) {
         self.keep();

@@ -40,6 +40,7 @@ mod terminal;
 mod thread;
 mod timer;
 mod tmpfs;
+mod unshared;
 mod vdso;
 mod vma;
 

@@ -3,7 +3,8 @@ use crate::error::{RestoreError, RestoreResult};
 use crate::family::Being;
 use ckpt_image::Image;
 use ckpt_image::record::{
-    ControlsV1, DeadTaskV1, FdTableV1, FsV1, MmV1, SeccompFilterV1, SighandV1, TaskV1, ThreadV1,
+    ControlsV1, DeadTaskV1, FdTableId, FdTableV1, FsId, FsV1, MmV1, SeccompFilterV1, SighandV1, TaskV1,
+    ThreadV1, UnsharedV1,
 };
 
 /// All of them.
@@ -19,6 +20,8 @@ pub(crate) struct Records {
     tables: Vec<FdTableV1>,
     fs: Vec<FsV1>,
     sighands: Vec<SighandV1>,
+    /// Threads that do not share all with their process.
+    pub(crate) unshared: Vec<UnsharedV1>,
     /// Filters of system calls.
     pub(crate) filters: Vec<SeccompFilterV1>,
 }
@@ -41,6 +44,7 @@ impl Records {
             tables: image.records()?,
             fs: image.records()?,
             sighands: image.records()?,
+            unshared: image.records()?,
             filters: image.records()?,
         })
     }
@@ -89,6 +93,17 @@ impl Records {
         let table = self.tables.iter().find(|table| table.id == task.fd_table);
         let first = self.tasks.iter().find(|other| other.fd_table == task.fd_table);
         Ok(Some(table.ok_or_else(|| missing("descriptor table", task.pid))?).filter(|_| is(first, task)))
+    }
+
+    /// The descriptor table `id` of thread `tid`.
+    pub(crate) fn table(&self, id: FdTableId, tid: i32) -> RestoreResult<&FdTableV1> {
+        let table = self.tables.iter().find(|table| table.id == id);
+        table.ok_or_else(|| missing("descriptor table", tid))
+    }
+
+    /// The directories `id` of thread `tid`.
+    pub(crate) fn fs(&self, id: FsId, tid: i32) -> RestoreResult<&FsV1> {
+        self.fs.iter().find(|fs| fs.id == id).ok_or_else(|| missing("working directory", tid))
     }
 
     /// A process's directories, if the process is the first to have them.

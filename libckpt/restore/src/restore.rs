@@ -15,6 +15,7 @@ use crate::terminal::Handover;
 use crate::tmpfs::TmpfsFiles;
 use crate::{
     controls, dead_task, family, files, fs, huge_pages, machine, mm, seccomp, sighand, task, thread, timer,
+    unshared,
 };
 use ckpt_dirty::Tracking;
 use ckpt_image::Image;
@@ -100,6 +101,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     };
     let mut family = births.carry_out(&steps)?;
     dead_task::bury(&mut family, &records.dead)?;
+    unshared::restore_unshared(&records, &mut family)?;
 
     let semaphores = restore_semaphores(&records, image, &mut family)?;
     let queues = restore_message_queues(&records, image, &mut family)?;
@@ -111,15 +113,9 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     let mut leaders = Vec::with_capacity(records.tasks.len());
     for task in &records.tasks {
         let Member { mut leader, mut builder } = taken(&mut family, task.pid)?;
-        restore_shared(
-            &mut builder,
-            &records,
-            task,
-            &mut leader,
-            &mut seats,
-            request.image,
-            &contents.nameless,
-        )?;
+        let unshared = unshared::Threads::take(&records, &mut family, task.pid);
+        let objects = (request.image, &contents.nameless);
+        restore_shared(&mut builder, &records, task, &mut leader, &mut seats, objects, unshared)?;
         let (mm, own) = records.mm(task)?;
         if request.track && own {
             mm::start_tracking(&mut builder, image, mm)
@@ -203,6 +199,11 @@ fn restore_files(
             holders.push((builder, table));
         }
     }
+    for thread in &records.unshared {
+        if let (Some(id), Some(builder)) = (unshared::own_table(thread), builders.remove(&thread.tid)) {
+            holders.push((builder, records.table(id, thread.tid)?));
+        }
+    }
     files::restore_files(holders, contents, request.image, request.stdio, request.outside, masters)
 }
 
@@ -213,12 +214,13 @@ fn restore_shared(
     task: &TaskV1,
     leader: &mut Leader,
     seats: &mut Seats<'_>,
-    image: &Image,
-    nameless: &Nameless,
+    (image, nameless): (&Image, &Nameless),
+    mut unshared: unshared::Threads<'_, '_>,
 ) -> RestoreResult<()> {
     if let Some(fs) = records.own_fs(task)? {
         fs::restore_fs(builder, fs, nameless)?;
     }
+    unshared.restore_fs(records, nameless)?;
     let (mm, own) = records.mm(task)?;
     if own {
         mm::seal(builder, mm)?;
@@ -228,14 +230,19 @@ fn restore_shared(
     if let Some(sighand) = records.own_sighand(task)? {
         sighand::restore_sighand(builder, sighand)?;
     }
-    for thread in records.threads(task.pid).iter().filter(|thread| thread.tid != task.pid) {
+    let threads = records.threads(task.pid);
+    for thread in threads.iter().filter(|thread| thread.tid != task.pid && !unshared.has(thread.tid)) {
         thread::spawn_thread(builder, thread.tid)?;
         leader.add_thread(thread.tid);
-        seats.seat_thread(task.pid, thread.tid);
     }
+    threads
+        .iter()
+        .filter(|thread| thread.tid != task.pid)
+        .for_each(|thread| seats.seat_thread(task.pid, thread.tid));
     if let Some(table) = records.own_table(task)? {
         files::restore_owners(builder, image, table)?;
     }
+    unshared.finish(records, image)?;
     task::restore_task(builder, task)?;
     timer::restore_posix_timers(builder, &task.posix_timers)?;
     task::restore_rlimits(builder, task)

@@ -27,11 +27,17 @@ const ALTSTACK_DISABLED: u32 = 2;
 
 /// Makes thread `tid` in the process; it comes up traced and stopped.
 pub(crate) fn spawn_thread(builder: &mut Builder<'_>, tid: i32) -> RestoreResult<()> {
+    spawn_unshared_thread(builder, tid, 0)
+}
+
+/// As [`spawn_thread`], of a thread that gets a copy of what the CLONE_* flags `unshared` name.
+pub(crate) fn spawn_unshared_thread(builder: &mut Builder<'_>, tid: i32, unshared: i32) -> RestoreResult<()> {
+    let flags = CLONE_FLAGS & !u64::from(unshared.unsigned_abs());
     let pid = builder.remote.pid();
     let mut patience = Patience::new();
     loop {
         let set_tid = builder.place(&tid.to_ne_bytes())?.get();
-        let args = CloneArgs { flags: CLONE_FLAGS, set_tid, set_tid_size: 1, ..CloneArgs::default() };
+        let args = CloneArgs { flags, set_tid, set_tid_size: 1, ..CloneArgs::default() };
         let at = builder.place(&args.to_bytes())?.get();
         match builder.remote.syscall(libc::SYS_clone3, &[at, CLONE_ARGS_SIZE])? {
             Ok(_) => break,

@@ -30,6 +30,11 @@ pub fn open_with(pid: i32, flags: i32) -> SysResult<OwnedFd> {
         .map_err(|errno| SysError::new("pidfd_open", format!("pid {pid}"), errno))
 }
 
+/// A descriptor that stands for process `id` or, if there is none of this id, for the thread `id` alone: what [`getfd`] takes from is its table.
+pub fn open_task(id: i32) -> SysResult<OwnedFd> {
+    open(id).or_else(|_| open_with(id, THREAD))
+}
+
 /// A duplicate, in this process, of descriptor `fd` of the process behind `pidfd`: the same open file description.
 pub fn getfd(pidfd: BorrowedFd<'_>, fd: RawFd) -> SysResult<OwnedFd> {
     // SAFETY: no pointers.

@@ -2,7 +2,7 @@
 use super::{
     CgroupsV1, ControlsV1, DeadTaskV1, FdTableV1, FsV1, GhostV1, InventoryV1, MessageQueueV1, MmV1,
     NamedFileV1, NamelessV1, NamespacesV1, OpenFileV1, SeccompFilterV1, SemaphoresV1, ShmemV1, SighandV1,
-    TaskV1, ThreadV1, TmpfsFileV1,
+    TaskV1, ThreadV1, TmpfsFileV1, UnsharedV1,
 };
 use wincode::config::Configuration;
 use wincode::{SchemaReadOwned, SchemaWrite};
@@ -77,4 +77,5 @@ records! {
     18 1 required TmpfsFileV1;
     19 1 required ControlsV1;
     20 1 required CgroupsV1;
+    21 1 required UnsharedV1;
 }

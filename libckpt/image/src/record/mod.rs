@@ -32,6 +32,7 @@ mod terminal;
 mod thread;
 mod timer;
 mod tmpfs;
+mod unshared;
 mod vma;
 
 pub use aio::*;
@@ -62,6 +63,7 @@ pub use terminal::*;
 pub use thread::*;
 pub use timer::*;
 pub use tmpfs::*;
+pub use unshared::*;
 pub use vma::*;
 
 use serde::{Deserialize, Serialize};

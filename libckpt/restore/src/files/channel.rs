@@ -28,7 +28,7 @@ impl Channel {
         builder.call("socketpair", &"the channel for descriptors", libc::SYS_socketpair, &args)?;
         let both = builder.remote.memory().read_u64(pair)?;
         let (near, far) = (both & u64::from(u32::MAX), both >> 32);
-        let process = pidfd::open(builder.remote.pid())?;
+        let process = pidfd::open_task(builder.remote.pid())?;
         let ours = pidfd::getfd(process.as_fd(), i32::try_from(near).unwrap_or(-1))?;
         let used: HashSet<u64> = table
             .fds

@@ -1,5 +1,5 @@
 //! Locks on files.
-use super::Maker;
+use super::{Maker, Site};
 use crate::builder::Builder;
 use crate::error::{RestoreError, RestoreResult};
 use ckpt_image::record::{FileKindV1, FileLockV1, LockClassV1, OpenFileV1};
@@ -18,7 +18,13 @@ fn flock_bytes(lock: &FileLockV1) -> Vec<u8> {
 /// descriptors are in place.
 pub(super) fn restore_locks(maker: &mut Maker<'_, '_>, file: &OpenFileV1) -> RestoreResult<()> {
     for lock in &file.locks {
-        let owner = maker.sites.iter().position(|site| site.builder.remote.pid() == lock.pid);
+        let is_owner = |site: &Site<'_, '_>| site.builder.remote.pid() == lock.pid;
+        let holds = |site: &Site<'_, '_>| site.table.fds.iter().any(|fd| fd.file == file.id);
+        let owner = maker.sites.iter().position(|site| is_owner(site) && holds(site));
+        // A POSIX lock is of a table: of that of a thread of the process, if not of the process's own.
+        let posix = lock.class == LockClassV1::Posix;
+        let owner = owner.or_else(|| maker.sites.iter().position(|site| posix && holds(site)));
+        let owner = owner.or_else(|| maker.sites.iter().position(is_owner));
         let at = owner.unwrap_or_else(|| maker.holder(file.id));
         let made = maker.made(file.id)?.try_clone_to_owned();
         let own = made.map_err(|error| SysError::new("dup", "a locked file", error))?;

@@ -319,7 +319,7 @@ fn open_controlling(maker: &mut Maker<'_, '_>, session: i32, flags: i32) -> Rest
     let Some(site) = leader(maker, session) else { return Ok(None) };
     let builder = &mut maker.sites[site].builder;
     let number = open_remotely(builder, CONTROLLING, flags)?;
-    let process = pidfd::open(builder.remote.pid())?;
+    let process = pidfd::open_task(builder.remote.pid())?;
     let opened = pidfd::getfd(process.as_fd(), i32::try_from(number).unwrap_or(-1))?;
     builder.call("close", &show(CONTROLLING), libc::SYS_close, &[number])?;
     Ok(Some(opened))

@@ -110,7 +110,7 @@ fn set_up(builder: &mut Builder<'_>, record: &IoUringV1) -> RestoreResult<(Owned
     };
     let mut bytes = [0; Params::SIZE];
     builder.remote.memory().read(params, &mut bytes)?;
-    let process = pidfd::open(builder.remote.pid())?;
+    let process = pidfd::open_task(builder.remote.pid())?;
     let made = pidfd::getfd(process.as_fd(), i32::try_from(number).unwrap_or(-1))?;
     builder.call("close", &"an io_uring instance", libc::SYS_close, &[number])?;
     Ok((made, Params::from_bytes(&bytes).layout()))

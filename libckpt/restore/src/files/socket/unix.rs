@@ -199,7 +199,7 @@ fn remote_pair(maker: &mut Maker<'_, '_>, site: usize, kind: i32) -> RestoreResu
     builder.call("socketpair", &"a pair of sockets", libc::SYS_socketpair, &args)?;
     let both = builder.remote.memory().read_u64(at)?;
     let numbers = [both & u64::from(u32::MAX), both >> 32];
-    let process = pidfd::open(builder.remote.pid())?;
+    let process = pidfd::open_task(builder.remote.pid())?;
     let get = |number: u64| pidfd::getfd(process.as_fd(), i32::try_from(number).unwrap_or(-1));
     let pair = (get(numbers[0])?, get(numbers[1])?);
     for number in numbers {
