@@ -1,4 +1,4 @@
-//! Reaps the daemon's children: workers, and restored jobs that became its children when their worker ended.
+//! Reaps the daemon's children: workers, keepers of restored jobs, and jobs that became its children when their keeper was killed.
 use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::cell::RefCell;

@@ -38,7 +38,7 @@ pub(super) struct Stage {
     dir: PathBuf,
     ckpt: PathBuf,
     daemon: Option<Child>,
-    /// The program as it was started; restored copies are the daemon's children.
+    /// The program as it was started; restored copies have keepers for parents.
     child: Option<Child>,
     pid: i32,
 }
