@@ -31,16 +31,6 @@ static struct msqid_ds status_of(int queue)
 	return status;
 }
 
-static int sleeps(pid_t pid)
-{
-	char path[64], line[512] = "";
-	snprintf(path, sizeof path, "/proc/%d/stat", pid);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	CHECK(fd >= 0 && read(fd, line, sizeof line - 1) > 0);
-	close(fd);
-	return strrchr(line, ')')[2] == 'S';
-}
-
 int main(int argc, char **argv)
 {
 	begin(argc, argv);

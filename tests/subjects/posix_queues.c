@@ -24,16 +24,6 @@ static mqd_t make(const char *suffix, int flags, long messages)
 	return (mqd_t)MUST(mq_open(name, O_CREAT | O_EXCL | flags, 0620, &wanted));
 }
 
-static int sleeps(pid_t pid)
-{
-	char path[64], line[512] = "";
-	snprintf(path, sizeof path, "/proc/%d/stat", pid);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	CHECK(fd >= 0 && read(fd, line, sizeof line - 1) > 0);
-	close(fd);
-	return strrchr(line, ')')[2] == 'S';
-}
-
 int main(int argc, char **argv)
 {
 	begin(argc, argv);

@@ -112,6 +112,17 @@ static inline int well(void)
 	return 0;
 }
 
+// Whether another process waits in a system call.
+static inline int sleeps(pid_t pid)
+{
+	char path[64], line[512] = "";
+	snprintf(path, sizeof path, "/proc/%d/stat", pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	CHECK(fd >= 0 && read(fd, line, sizeof line - 1) > 0);
+	close(fd);
+	return strrchr(line, ')')[2] == 'S';
+}
+
 static inline double seconds(clockid_t clock)
 {
 	struct timespec now;

@@ -49,6 +49,13 @@ static int open_kind(const char *kind)
 	}
 	if (!strcmp(kind, "pidfd"))
 		return (int)MUST(syscall(SYS_pidfd_open, 1, 0)) /* of a process outside of the job */;
+	if (!strcmp(kind, "namespace")) { // that nobody is in any more
+		int before = (int)MUST(open("/proc/self/ns/uts", O_RDONLY));
+		MUST(unshare(CLONE_NEWUTS));
+		int other = (int)MUST(open("/proc/self/ns/uts", O_RDONLY));
+		MUST(setns(before, CLONE_NEWUTS));
+		return other;
+	}
 	if (!strcmp(kind, "unaccepted")) { // with data for a listener that has not accepted it, which nobody can read
 		struct sockaddr_un at = { .sun_family = AF_UNIX };
 		snprintf(at.sun_path + 1, sizeof at.sun_path - 1, "ckpt-unaccepted-%d", getpid());

@@ -263,6 +263,7 @@ fn the_target_holds_an_unsupported_object() {
             "userfaultfd",
             "fanotify",
             "netlink",
+            "namespace",
             "pidfd",
             "unaccepted",
             "bpf",

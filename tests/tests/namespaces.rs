@@ -3,6 +3,10 @@ use ckpt_tests::isolated;
 use ckpt_tests::subject::Subject;
 use std::fs;
 
+ckpt_tests::survives! {
+    fn descriptors_of_namespaces => "namespace_files";
+}
+
 const KINDS: [&str; 5] = ["uts", "ipc", "net", "mnt", "cgroup"];
 
 fn namespaces(pid: i32) -> Vec<String> {

@@ -39,6 +39,7 @@ pub mod sockaddr;
 pub mod socket;
 pub mod socket_filter;
 pub mod spawn;
+mod sysv;
 pub mod sysv_msg;
 pub mod sysv_sem;
 pub mod sysv_shm;

@@ -1,6 +1,9 @@
 //! System V message queues: msgget(2), msgctl(2), msgsnd(2), msgrcv(2).
 use crate::error::{SysError, SysResult};
+use crate::sysv::{self, Entry};
 use nix::errno::Errno;
+
+pub use crate::sysv::is_missing;
 
 /// The sysctl that chooses the id of the next queue.
 const NEXT_ID: &str = "/proc/sys/kernel/msg_next_id";
@@ -37,20 +40,18 @@ fn object(id: i32) -> String {
 
 /// All queues of our IPC namespace.
 pub fn list() -> SysResult<Vec<Queue>> {
-    let text = std::fs::read_to_string(LIST).map_err(|error| SysError::new("read", LIST, error))?;
-    Ok(text.lines().skip(1).filter_map(parse).collect())
+    Ok(sysv::list(LIST)?.iter().filter_map(queue).collect())
 }
 
 /// `key msqid perms cbytes qnum lspid lrpid uid gid ...`.
-fn parse(line: &str) -> Option<Queue> {
-    let words: Vec<&str> = line.split_ascii_whitespace().collect();
-    let [key, id, mode, _, _, sender, receiver, uid, gid, ..] = words[..] else { return None };
+fn queue(entry: &Entry) -> Option<Queue> {
+    let [_, _, sender, receiver, uid, gid, ..] = entry.rest[..] else { return None };
     Some(Queue {
-        id: id.parse().ok()?,
-        key: key.parse().ok()?,
-        mode: u32::from_str_radix(mode, 8).ok()? & 0o777,
-        last_users: (sender.parse().ok()?, receiver.parse().ok()?),
-        owner: (uid.parse().ok()?, gid.parse().ok()?),
+        id: entry.id,
+        key: entry.key,
+        mode: entry.mode,
+        last_users: (i32::try_from(sender).ok()?, i32::try_from(receiver).ok()?),
+        owner: (u32::try_from(uid).ok()?, u32::try_from(gid).ok()?),
     })
 }
 
@@ -157,21 +158,16 @@ pub fn remove(id: i32) -> SysResult<()> {
     Ok(())
 }
 
-/// Whether an error says that a queue is not there any more.
-#[must_use]
-pub fn is_missing(error: &SysError) -> bool {
-    matches!(error.errno(), Some(Errno::EINVAL | Errno::EIDRM))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_line_of_the_list() {
-        let queue = parse(
+        let entry = sysv::parse(
             "  -1159983106          3   640          20     2   77     0  1000   100     0     0 1700000000 1700000000 0",
         );
+        let queue = queue(&entry.unwrap());
         let expected =
             Queue { id: 3, key: -1_159_983_106, mode: 0o640, last_users: (77, 0), owner: (1000, 100) };
         assert_eq!(queue, Some(expected));

@@ -1,6 +1,8 @@
 //! System V semaphores: semget(2), semctl(2).
 use crate::error::{SysError, SysResult};
-use nix::errno::Errno;
+use crate::sysv::{self, Entry};
+
+pub use crate::sysv::is_missing;
 
 /// The sysctl that chooses the id of the next set.
 const NEXT_ID: &str = "/proc/sys/kernel/sem_next_id";
@@ -27,20 +29,18 @@ fn failed(call: &'static str, id: i32) -> SysError {
 
 /// All sets of our IPC namespace.
 pub fn list() -> SysResult<Vec<Set>> {
-    let text = std::fs::read_to_string(LIST).map_err(|error| SysError::new("read", LIST, error))?;
-    Ok(text.lines().skip(1).filter_map(parse).collect())
+    Ok(sysv::list(LIST)?.iter().filter_map(set).collect())
 }
 
 /// `key semid perms nsems uid gid ...`.
-fn parse(line: &str) -> Option<Set> {
-    let words: Vec<&str> = line.split_ascii_whitespace().collect();
-    let [key, id, mode, count, uid, gid, ..] = words[..] else { return None };
+fn set(entry: &Entry) -> Option<Set> {
+    let [count, uid, gid, ..] = entry.rest[..] else { return None };
     Some(Set {
-        id: id.parse().ok()?,
-        key: key.parse().ok()?,
-        mode: u32::from_str_radix(mode, 8).ok()? & 0o777,
-        count: count.parse().ok()?,
-        owner: (uid.parse().ok()?, gid.parse().ok()?),
+        id: entry.id,
+        key: entry.key,
+        mode: entry.mode,
+        count: usize::try_from(count).ok()?,
+        owner: (u32::try_from(uid).ok()?, u32::try_from(gid).ok()?),
     })
 }
 
@@ -112,20 +112,16 @@ pub fn remove(id: i32) -> SysResult<()> {
     Ok(())
 }
 
-/// Whether an error says that a set is not there any more.
-#[must_use]
-pub fn is_missing(error: &SysError) -> bool {
-    matches!(error.errno(), Some(Errno::EINVAL | Errno::EIDRM))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_line_of_the_list() {
-        let set =
-            parse("  -1159983106          3   640     17  1000   100     0     0 1700000000 1700000000");
+        let entry = sysv::parse(
+            "  -1159983106          3   640     17  1000   100     0     0 1700000000 1700000000",
+        );
+        let set = set(&entry.unwrap());
         let expected = Set { id: 3, key: -1_159_983_106, mode: 0o640, count: 17, owner: (1000, 100) };
         assert_eq!(set, Some(expected));
     }

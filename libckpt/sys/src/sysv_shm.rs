@@ -1,9 +1,10 @@
 //! System V shared memory: shmget(2), shmctl(2), shmat(2).
 use crate::error::{SysError, SysResult};
 use crate::huge_pages;
-use nix::errno::Errno;
 use std::io;
 use std::os::unix::fs::FileExt;
+
+pub use crate::sysv::is_missing;
 
 /// SHM_DEST of the mode: the segment goes with its last attachment.
 pub const SHM_DEST: u32 = 0o1000;
@@ -154,10 +155,4 @@ impl Drop for Attached {
         // SAFETY: it was attached there, and no reference to it is left.
         unsafe { libc::shmdt(self.at.cast()) };
     }
-}
-
-/// Whether an error of [`stat`] says that there is no such segment.
-#[must_use]
-pub fn is_missing(error: &SysError) -> bool {
-    matches!(error.errno(), Some(Errno::EINVAL | Errno::EIDRM))
 }

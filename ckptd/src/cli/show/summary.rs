@@ -112,6 +112,7 @@ fn describe(fd: i32, kind: &FileKindV1) -> File {
         FileKindV1::Stdio { was, .. } => format!("{was} (becomes the restoring command's)"),
         FileKindV1::Terminal(end) => describe_terminal(end),
         FileKindV1::Mqueue(queue) => format!("message queue /{}", text(&queue.name)),
+        FileKindV1::Namespace { pid, name } => format!("namespace {name} of process {pid}"),
         FileKindV1::Fanotify { marks, .. } => format!("fanotify with {} marks", marks.len()),
         FileKindV1::BpfMap(map) => format!("BPF map of {} entries at most", map.max_entries),
         FileKindV1::IoUring(ring) => format!("io_uring of {} entries", ring.submissions),

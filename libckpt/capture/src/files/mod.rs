@@ -17,6 +17,7 @@ mod iouring;
 mod locks;
 mod memfd;
 mod mqueue;
+mod namespace;
 mod path;
 mod pidfd;
 mod pipe;
@@ -95,6 +96,7 @@ fn describer(file: &FoundFile) -> Describe {
         libc::S_IFSOCK => socket::describe,
         libc::S_IFCHR => device::describe,
         libc::S_IFREG if file.link.starts_with(b"/memfd:") && file.meta.nlink() == 0 => memfd::describe,
+        libc::S_IFREG if namespace::is_namespace(&file.link) => namespace::describe,
         libc::S_IFREG if is_queue(file.dup()) => mqueue::describe,
         libc::S_IFREG | libc::S_IFDIR if file.link.starts_with(b"/") => path::describe,
         _ => anon::unknown,

@@ -107,6 +107,13 @@ pub enum FileKindV1 {
     },
     /// A BPF map that is a hash or an array.
     BpfMap(Box<BpfMapV1>),
+    /// A namespace that a process of the job is in, or its children: a file of /proc/PID/ns.
+    Namespace {
+        /// The process.
+        pid: i32,
+        /// The file's name: `net`, `pid_for_children`.
+        name: String,
+    },
 }
 
 /// One end of a pipe. All the ends with one inode are one pipe.

@@ -14,6 +14,7 @@ mod iouring;
 mod locks;
 mod memfd;
 mod mqueue;
+mod namespace;
 mod path;
 mod pidfd;
 mod pipe;
@@ -167,6 +168,7 @@ fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1], masters: Masters) -
             FileKindV1::Signalfd { mask } => signalfd::make(*mask)?,
             FileKindV1::Memfd { shmem } => memfd::make(maker, file, *shmem)?,
             FileKindV1::Pidfd { pid, .. } if *pid > 0 => pidfd::make(file, *pid)?,
+            FileKindV1::Namespace { pid, name } => namespace::make(file, *pid, name)?,
             FileKindV1::Stdio { number, .. } => stdio::make(maker.stdio, file, *number)?,
             // These belong together in groups, or must come last.
             FileKindV1::Pidfd { .. }
