@@ -34,7 +34,7 @@ impl<'a> Capability<'a> {
         self
     }
 
-    /// Runs the course in `sandbox`: a save does not change the subject; a copy restored from a full and from an incremental
+    /// Runs the course in `sandbox`: neither a check, which finds nothing in the way, nor a save changes the subject; a copy restored from a full and from an incremental
     /// checkpoint is the subject as it was; it can be saved again, incrementally, and that checkpoint restores too.
     ///
     /// # Panics
@@ -48,6 +48,7 @@ impl<'a> Capability<'a> {
         let mut subject = Subject::start(sandbox, self.subject, self.args);
         sandbox.attach(subject.pid(), "unharmed");
         let before = View::of(subject.pid());
+        sandbox.ckpt(["check", &subject.pid().to_string()]).done();
         sandbox.save("unharmed");
         sandbox.save("unharmed");
         before.must_be_seen_of(subject.pid(), "the subject itself after two saves", self.allowed);

@@ -110,6 +110,8 @@ fn tcp_clients_of_a_killed_server_are_told_that_it_is_gone() {
         let mut subject = Subject::start_unready(sandbox, "tcp_server", &["v4"]);
         let mut clients = connect(&mut subject, "127.0.0.1");
         sandbox.attach(subject.pid(), "server");
+        let told = sandbox.ckpt(["check", &subject.pid().to_string()]).done();
+        assert!(told.contains("127.0.0.1:") && told.contains("--tcp"), "{told}");
         sandbox.ckpt(["save", "server", "--tcp", "refuse"]).refused(1, &["127.0.0.1:", "--tcp"]);
         let saved = sandbox.save("server");
         clients.idle.write_all(b"echo").expect("write");

@@ -24,6 +24,7 @@ mod mappings;
 mod memory;
 mod message_queues;
 mod namespaces;
+mod network_namespaces;
 mod ordinary_users;
 mod orphans;
 mod pending_signals;

@@ -43,7 +43,7 @@ fn a_peer_outside_is_refused_by_name() {
     isolated(|sandbox| {
         let Outside { path, subject, .. } = &outside(sandbox);
         sandbox.ckpt(["save", "client"]).refused(1, &["fd 3", path, "--unix-peer"]);
-        sandbox.ckpt(["check", &subject.pid().to_string()]).refused(1, &["fd 3", path]);
+        sandbox.ckpt(["check", &subject.pid().to_string()]).refused(1, &["fd 3", path, "--unix-peer"]);
     });
 }
 

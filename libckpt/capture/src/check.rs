@@ -32,7 +32,9 @@ pub fn check(pid: i32, namespaces: &Namespaces) -> Vec<Finding> {
         Err(error) => findings.push(finding(error)),
     }
     let members = tree::members(pid, &orphans);
-    findings.extend(crate::files::check(&members).into_iter().map(finding));
+    let files = crate::files::check(&members);
+    findings.extend(files.errors.into_iter().map(finding));
+    findings.extend(files.remarks.into_iter().map(|what| Finding { ok: true, what, remedy: None }));
     for member in &members {
         findings.extend(crate::vma::check(*member).into_iter().map(finding));
     }

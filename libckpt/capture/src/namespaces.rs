@@ -39,6 +39,7 @@ pub struct Namespaces {
     /// The job's root, as it is known within.
     inner_pid: i32,
     outer_mounts: Vec<Mount>,
+    outer_net: net::Outer,
     user: Option<UserNamespaceV1>,
     pub(crate) cgroups: Outside,
 }
@@ -62,6 +63,11 @@ impl Namespaces {
             inner_pid: Status::of(pid, pid)?.inner_pid(),
             outer_mounts: if own.contains(&Namespace::Mount) { mounts::own()? } else { Vec::new() },
             cgroups: Outside::look(pid, own.contains(&Namespace::Cgroup))?,
+            outer_net: if own.contains(&Namespace::Net) {
+                net::Outer::of(pid)?
+            } else {
+                net::Outer::default()
+            },
             own,
             user,
         })
@@ -129,7 +135,7 @@ impl Namespaces {
     }
 
     fn net(&self, root: i32) -> CaptureResult<NetNamespaceV1> {
-        net::capture(root)
+        net::capture(root, &self.outer_net)
     }
 
     fn mount(&self, root: i32) -> CaptureResult<MountNamespaceV1> {
@@ -140,7 +146,7 @@ impl Namespaces {
     pub(crate) fn check(&self) -> CaptureResult<()> {
         let root = self.inner_pid;
         if self.own.contains(&Namespace::Net) {
-            net::capture(root)?;
+            self.net(root)?;
         }
         if self.own.contains(&Namespace::Mount) {
             mount::check(root, &self.outer_mounts)?;

@@ -9,7 +9,7 @@ use ckpt_image::record::{
 };
 use ckpt_sys::namespace::{self, Namespace};
 use ckpt_sys::{SysError, reaper, spawn};
-use std::fs;
+use std::fs::{self, File};
 use std::io::{PipeReader, PipeWriter, Read, Write};
 
 mod mount;
@@ -36,6 +36,8 @@ pub struct Namespaces {
     record: NamespacesV1,
     inventory: InventoryV1,
     pids: Vec<i32>,
+    /// The network namespace that the restore was asked for in, if the job has another.
+    outer_net: Option<File>,
 }
 
 /// The way to the first process of a new PID namespace that is none of the job's.
@@ -91,7 +93,20 @@ impl Namespaces {
         }
         let living = image.records::<TaskV1>()?.into_iter().flat_map(|task| task.tids);
         let dead = image.records::<DeadTaskV1>()?.into_iter().map(|dead| dead.pid);
-        Ok(Some(Self { record, inventory: image.inventory()?, pids: living.chain(dead).collect() }))
+        let outer_net = match &record.net {
+            Some(net) => {
+                net::check(net)?;
+                let own = "/proc/self/ns/net";
+                Some(File::open(own).map_err(|error| SysError::new("open", own, error))?)
+            }
+            None => None,
+        };
+        Ok(Some(Self {
+            record,
+            inventory: image.inventory()?,
+            pids: living.chain(dead).collect(),
+            outer_net,
+        }))
     }
 
     /// Whether the job's pids are taken from among those that this process sees.
@@ -148,7 +163,7 @@ impl Namespaces {
             (record.pid.is_some(), Namespace::Pid),
             // Its /proc shows its own pids.
             (record.mount.is_some() || record.pid.is_some(), Namespace::Mount),
-            (record.net.is_some(), Namespace::Net),
+            (record.net.as_ref().is_some_and(|net| net.path.is_none()), Namespace::Net),
             (record.ipc.is_some(), Namespace::Ipc),
             (record.uts.is_some(), Namespace::Uts),
             (record.time, Namespace::Time),
@@ -165,6 +180,10 @@ impl Namespaces {
 
     /// In the process in the middle: makes all but the user namespace, and the first process.
     fn make(&self, cgroups: &Cgroups, go: PipeReader) -> Result<(), SysError> {
+        // While the path leads there.
+        if let Some(path) = self.record.net.as_ref().and_then(|net| net.path.as_ref()) {
+            net::join(path)?;
+        }
         cgroups.in_roots(|| namespace::unshare(&self.wanted()))?;
         if self.record.time {
             self.set_clocks()?;
@@ -229,7 +248,7 @@ impl Namespaces {
             set_sysctls(&ipc.sysctls);
         }
         if let Some(net) = &record.net {
-            net::furnish(net)?;
+            net::furnish(net, self.outer_net.as_ref())?;
         }
         Ok(())
     }

@@ -62,6 +62,8 @@ struct Context<'a> {
     groups: socket::Groups,
     /// TCP connections.
     connections: socket::Connections,
+    /// Messages wait that were not looked at: descriptors may be under way in them.
+    unseen: bool,
     /// Whose controlling terminals there are; read when one is asked for.
     sessions: terminal::Sessions,
     /// BPF maps that were seen, by id.
@@ -147,7 +149,7 @@ pub(crate) fn undo(pids: &[i32], left_behind: &Journal<'_>, journal: &Journal<'_
 
 /// Describes all of the index in `objects`.
 fn describe_all(index: &mut FileIndex, objects: &mut Objects, journal: &Journal<'_>) -> CaptureResult<()> {
-    let (unix, queues) = look_at_unix_sockets(index, Some(journal))?;
+    let Unix { sockets: unix, queues, unseen } = look_at_unix_sockets(index, Some(journal))?;
     let connections = socket::Connections::look_at(index, Some((&mut objects.held, journal)))?;
     let mut described = Vec::with_capacity(index.files().len());
     let mut context = Context {
@@ -158,6 +160,7 @@ fn describe_all(index: &mut FileIndex, objects: &mut Objects, journal: &Journal<
         queues,
         groups: socket::Groups::default(),
         connections,
+        unseen,
         sessions: terminal::Sessions::default(),
         bpf_maps: HashSet::new(),
     };
@@ -168,8 +171,17 @@ fn describe_all(index: &mut FileIndex, objects: &mut Objects, journal: &Journal<
     Ok(())
 }
 
-/// What of processes `pids`, which run on all the while, cannot be saved.
-pub(crate) fn check(pids: &[i32]) -> Vec<CaptureError> {
+/// What was found of descriptors of processes that run on all the while.
+#[derive(Debug, Default)]
+pub(crate) struct Checked {
+    /// What cannot be saved.
+    pub(crate) errors: Vec<CaptureError>,
+    /// What is saved in a way that the user may choose.
+    pub(crate) remarks: Vec<String>,
+}
+
+/// Looks at the descriptors of processes `pids`, which run on all the while.
+pub(crate) fn check(pids: &[i32]) -> Checked {
     let _limit = RaisedLimit::new();
     let mut index = FileIndex::of_job(pids);
     let mut errors = Vec::new();
@@ -181,10 +193,11 @@ pub(crate) fn check(pids: &[i32]) -> Vec<CaptureError> {
     }
     let looked = look_at_unix_sockets(&mut index, None)
         .and_then(|unix| Ok((unix, socket::Connections::look_at(&index, None)?)));
-    let ((unix, queues), connections) = match looked {
+    let (Unix { sockets: unix, queues, unseen }, connections) = match looked {
         Ok(looked) => looked,
-        Err(error) => return vec![error],
+        Err(error) => return Checked { errors: vec![error], remarks: Vec::new() },
     };
+    let remarks = connections.outside().to_vec();
     let mut context = Context {
         index: &index,
         objects: None,
@@ -193,12 +206,13 @@ pub(crate) fn check(pids: &[i32]) -> Vec<CaptureError> {
         queues,
         groups: socket::Groups::default(),
         connections,
+        unseen,
         sessions: terminal::Sessions::default(),
         bpf_maps: HashSet::new(),
     };
     let files: Vec<Rc<FoundFile>> = index.files().to_vec();
     errors.extend(files.iter().filter_map(|file| describe(&mut context, file).err()));
-    errors
+    Checked { errors, remarks }
 }
 
 fn collect(
@@ -220,12 +234,18 @@ fn collect(
     Ok(FdTableV1 { id: FdTableId(pid.unsigned_abs()), fds })
 }
 
-type UnixState = (HashMap<u64, UnixSocket>, HashMap<OpenFileId, Vec<DatagramV1>>);
+/// What is known of AF_UNIX sockets.
+struct Unix {
+    sockets: HashMap<u64, UnixSocket>,
+    queues: HashMap<OpenFileId, Vec<DatagramV1>>,
+    unseen: bool,
+}
 
-/// Peeks into the queues of all AF_UNIX sockets; descriptors in them, and in the queues of sockets among these, join the index. Without a journal it does
-/// not peek.
-fn look_at_unix_sockets(index: &mut FileIndex, journal: Option<&Journal<'_>>) -> CaptureResult<UnixState> {
+/// Peeks into the queues of all AF_UNIX sockets; descriptors in them, and in the queues of sockets among these, join the index. Without a journal it looks
+/// at the first messages only.
+fn look_at_unix_sockets(index: &mut FileIndex, journal: Option<&Journal<'_>>) -> CaptureResult<Unix> {
     let mut queues = HashMap::new();
+    let mut unseen = false;
     let mut at = 0;
     let mut any = false;
     while let Some(file) = index.files().get(at).cloned() {
@@ -237,10 +257,12 @@ fn look_at_unix_sockets(index: &mut FileIndex, journal: Option<&Journal<'_>>) ->
         if let Some(journal) = journal {
             let queue = socket::peek::peek_queue(index, &file, journal)?;
             queues.insert(file.id, queue);
+        } else {
+            unseen |= !socket::peek::glance(index, &file)?;
         }
     }
-    let unix = if any { unix_diag::sockets()? } else { HashMap::new() };
-    Ok((unix, queues))
+    let sockets = if any { unix_diag::sockets()? } else { HashMap::new() };
+    Ok(Unix { sockets, queues, unseen })
 }
 
 fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureResult<OpenFileV1> {

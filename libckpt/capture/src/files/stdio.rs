@@ -15,6 +15,8 @@ pub(super) fn describe(
 ) -> CaptureResult<FileKindV1> {
     match number(context, file).or_else(|| related(context, file)) {
         Some(number) => Ok(FileKindV1::Stdio { number, was: show(&file.link) }),
+        // The other end may be under way.
+        None if context.unseen => Ok(FileKindV1::Stdio { number: 0, was: show(&file.link) }),
         None => Err(context.unsupported(file, reason(context), remedy)),
     }
 }

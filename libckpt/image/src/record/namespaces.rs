@@ -47,12 +47,58 @@ pub struct IpcNamespaceV1 {
 }
 
 /// A network namespace.
-#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
 pub struct NetNamespaceV1 {
-    /// The loopback interface is up.
-    pub loopback_up: bool,
+    /// Where it is mounted outside (`ip netns`): it is there without the job, and what it has is none of the job's.
+    pub path: Option<Vec<u8>>,
+    /// Its interfaces.
+    pub links: Vec<LinkV1>,
+    /// Addresses of the interfaces: messages of rtnetlink, as the three that follow.
+    pub addresses: Vec<Vec<u8>>,
+    /// Permanent neighbours.
+    pub neighbours: Vec<Vec<u8>>,
+    /// Routes that do not come from addresses.
+    pub routes: Vec<Vec<u8>>,
+    /// Rules of policy routing, but for the kernel's own.
+    pub rules: Vec<Vec<u8>>,
+    /// nftables, as nft(8) writes and reads them.
+    pub ruleset: String,
     /// Its settings: paths below /proc/sys, and their values.
     pub sysctls: Vec<(String, String)>,
+}
+
+/// A network interface.
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub struct LinkV1 {
+    /// Number in its namespace.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+    /// Kind as rtnetlink has it (`veth`, `bridge`); empty for the loopback interface.
+    pub kind: String,
+    /// It is up.
+    pub up: bool,
+    /// Number of the interface that it is a port of (a bridge); 0 for none.
+    pub master: u32,
+    /// What makes it: attributes of a message of rtnetlink.
+    pub attributes: Vec<u8>,
+    /// The other end of a veth pair, which is outside.
+    pub outside: Option<OutsideLinkV1>,
+}
+
+/// The end of a veth pair that is in the network namespace of whoever saved the job.
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub struct OutsideLinkV1 {
+    /// Name.
+    pub name: String,
+    /// It is up.
+    pub up: bool,
+    /// Name of the interface that it is a port of.
+    pub master: Option<String>,
+    /// What makes it.
+    pub attributes: Vec<u8>,
+    /// Its addresses: messages of rtnetlink.
+    pub addresses: Vec<Vec<u8>>,
 }
 
 /// A mount namespace.

@@ -23,6 +23,8 @@ pub(in crate::files) struct Connections {
     by_file: HashMap<OpenFileId, TcpConnectionV1>,
     /// Connections of the job's own that wait at a listener, by its inode.
     own_waiting: HashMap<u64, u32>,
+    /// Those to the outside, in words.
+    outside: Vec<String>,
 }
 
 /// A socket with a connection.
@@ -36,6 +38,21 @@ struct Candidate {
     far_end: FarEndV1,
 }
 
+impl Candidate {
+    fn is_outside(&self) -> bool {
+        self.far_end == FarEndV1::Lost && tcp_state::is_connected(self.state)
+    }
+
+    fn remark(&self, index: &FileIndex) -> String {
+        format!(
+            "pid {}: {} is connected to {}, which is outside the job: the connection goes on if the job ends with the checkpoint (ckpt save --stop) and comes back on this machine; else it is found closed (ckpt save --tcp close|refuse and ckpt restore --tcp reset|force|close choose otherwise)",
+            index.holder(&self.file),
+            index.name(&self.file),
+            self.peer
+        )
+    }
+}
+
 impl Connections {
     /// The connection of a file.
     pub(super) fn get(&self, file: &FoundFile) -> Option<&TcpConnectionV1> {
@@ -45,6 +62,11 @@ impl Connections {
     /// How many of the connections that wait at a listener are the job's own.
     pub(super) fn own_waiting(&self, listener_inode: u64) -> u32 {
         self.own_waiting.get(&listener_inode).copied().unwrap_or(0)
+    }
+
+    /// The connections to the outside, and what becomes of them.
+    pub(in crate::files) fn outside(&self) -> &[String] {
+        &self.outside
     }
 
     /// Finds all connections; with `held` and a journal, reads them, and holds those to the outside still if the job is to end.
@@ -58,7 +80,14 @@ impl Connections {
             return Ok(connections);
         }
         find_far_ends(index, &mut candidates, &mut connections)?;
-        let Some((held, journal)) = held else { return Ok(connections) };
+        let Some((held, journal)) = held else {
+            connections.outside = candidates
+                .iter()
+                .filter(|found| found.is_outside())
+                .map(|found| found.remark(index))
+                .collect();
+            return Ok(connections);
+        };
         if held.outside == OutsideConnections::Refuse
             && let Some(outside) = candidates.iter().find(|candidate| candidate.far_end == FarEndV1::Lost)
         {
@@ -205,14 +234,14 @@ fn waiting_at<'a>(
 fn hold(candidates: &mut [Candidate], held: &mut Held) -> CaptureResult<()> {
     let mut tuples = Vec::new();
     for candidate in candidates.iter() {
-        if candidate.far_end == FarEndV1::Lost && tcp_state::is_connected(candidate.state) {
+        if candidate.is_outside() {
             tuples.push((candidate.local, candidate.peer));
         }
         held.remember(candidate.file.dup())?;
     }
     if held.hold(tuples) {
         for candidate in candidates {
-            if candidate.far_end == FarEndV1::Lost && tcp_state::is_connected(candidate.state) {
+            if candidate.is_outside() {
                 candidate.far_end = FarEndV1::Held;
             }
         }

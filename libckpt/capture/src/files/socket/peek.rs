@@ -84,6 +84,27 @@ pub(in crate::files) fn peek_queue(
     Ok(queue)
 }
 
+/// Looks at the first message in the queue of a socket of a process that runs on; descriptors in it join the index. Whether that was all. An empty
+/// message is not looked at: the kernel marks it, and a capture would miss it.
+pub(in crate::files) fn glance(index: &mut FileIndex, file: &FoundFile) -> CaptureResult<bool> {
+    let fd = file.dup();
+    let int = |name| socket::int_option(fd, libc::SOL_SOCKET, name);
+    if int(libc::SO_ACCEPTCONN)? == Some(1) || socket::ready(fd) & libc::POLLIN == 0 {
+        return Ok(true);
+    }
+    let waiting = usize::try_from(descriptor::readable_bytes(fd)?).unwrap_or(0);
+    let is_stream = int(libc::SO_TYPE)? == Some(libc::SOCK_STREAM);
+    if waiting == 0 || int(libc::SO_PEEK_OFF)?.unwrap_or(-1) >= 0 {
+        return Ok(is_stream && waiting == 0);
+    }
+    let mut queue = Vec::new();
+    if let Some(first) = peek(fd, waiting.min(MESSAGE_MAX))? {
+        push(index, &mut queue, first)?;
+    }
+    // Of messages with bounds it is not told whether there are more.
+    Ok(is_stream && bytes(&queue) >= waiting)
+}
+
 fn bytes(queue: &[DatagramV1]) -> usize {
     queue.iter().map(|message| message.data.len()).sum()
 }

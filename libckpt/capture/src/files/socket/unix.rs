@@ -55,7 +55,8 @@ pub(super) fn describe(
     let anew = record.kind != libc::SOCK_DGRAM && matches!(record.state, SocketStateV1::ConnectedTo { .. });
     let queue = context.queues.remove(&file.id).unwrap_or_default();
     record.queue = if anew { Vec::new() } else { queue };
-    if record.kind == libc::SOCK_DGRAM && has_hidden_messages(context, &record)? {
+    if context.objects.is_some() && record.kind == libc::SOCK_DGRAM && has_hidden_messages(context, &record)?
+    {
         return Err(context.unsupported(
             file,
             "an empty datagram waits in its queue, and the kernel shows one only once",
