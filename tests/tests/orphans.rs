@@ -112,6 +112,17 @@ fn orphans_in_a_pid_namespace() {
     });
 }
 
+/// Saves the job with `--stop`: all its processes end, and are there again when it is restored.
+fn all_come_back(sandbox: &Sandbox, subject: &mut Subject, program: &Path, before: &[i32]) {
+    let saved = sandbox.save_with("job", &["--stop"]);
+    subject.process.wait();
+    until("all processes have ended", || all_of(program).is_empty().then_some(()));
+    let restored = sandbox.restore(&id(&saved));
+    assert_eq!(all_of(program), before);
+    subject.must_be_well("restored");
+    restored.wait_gone();
+}
+
 /// Nobody but the job's own sessions tells that they are of it.
 #[test]
 fn orphans_of_a_program_that_was_attached() {
@@ -121,13 +132,7 @@ fn orphans_of_a_program_that_was_attached() {
         let before = all_of(&program);
         assert_eq!(before.len(), 5);
         sandbox.attach(subject.pid(), "job");
-        let saved = sandbox.save_with("job", &["--stop"]);
-        subject.process.wait();
-        until("all processes have ended", || all_of(&program).is_empty().then_some(()));
-        let restored = sandbox.restore(&id(&saved));
-        assert_eq!(all_of(&program), before);
-        subject.must_be_well("restored");
-        restored.wait_gone();
+        all_come_back(sandbox, &mut subject, &program, &before);
     });
 }
 
@@ -144,13 +149,7 @@ fn a_process_of_an_earlier_checkpoint_is_known_when_its_parent_has_ended() {
         let before = all_of(&program);
         // Another daemon knows as well.
         sandbox.kill_daemon();
-        let saved = sandbox.save_with("job", &["--stop"]);
-        subject.process.wait();
-        until("all processes have ended", || all_of(&program).is_empty().then_some(()));
-        let restored = sandbox.restore(&id(&saved));
-        assert_eq!(all_of(&program), before);
-        subject.must_be_well("restored");
-        restored.wait_gone();
+        all_come_back(sandbox, &mut subject, &program, &before);
     });
 }
 

@@ -53,22 +53,19 @@ pub(crate) fn shmem(
 pub(crate) fn segment(objects: &mut Objects, file: &File, segment: i32) -> CaptureResult<ShmemId> {
     let (id, new) = objects.shmem(key(&metadata(file)?));
     if new {
-        let Segment { key, size, mode, owner, .. } = sysv_shm::stat(segment)?;
-        let segment = Some(SegmentV1 { id: segment, key });
-        let page_size = huge_pages::page_size(file)?;
-        objects.shmems.push(ShmemV1 {
-            id,
-            size,
-            memfd_name: None,
-            seals: 0,
-            mode,
-            owner,
-            segment,
-            page_size,
-        });
+        let record = segment_record(id, segment, huge_pages::page_size(file)?)?;
+        let size = record.size;
+        objects.shmems.push(record);
         copy(objects, file, Space::Shmem(id), size)?;
     }
     Ok(id)
+}
+
+/// The record of memory object `id`, which is the System V segment with id `segment`.
+pub(crate) fn segment_record(id: ShmemId, segment: i32, page_size: u64) -> CaptureResult<ShmemV1> {
+    let Segment { key, size, mode, owner, .. } = sysv_shm::stat(segment)?;
+    let segment = Some(SegmentV1 { id: segment, key });
+    Ok(ShmemV1 { id, size, memfd_name: None, seals: 0, mode, owner, segment, page_size })
 }
 
 /// The unlinked regular file that `file`, which can be read, is a description of; `path` is what it was called. The first time, its record and

@@ -4,10 +4,9 @@ use crate::content;
 use crate::error::CaptureResult;
 use crate::objects::{CopiedPages, Objects};
 use ckpt_image::page::{PAGE_SIZE, Space};
-use ckpt_image::record::{SegmentV1, ShmemId, ShmemV1};
+use ckpt_image::record::{ShmemId, ShmemV1};
 use ckpt_sys::inject::Injector;
 use ckpt_sys::proc::maps::Mapping;
-use ckpt_sys::sysv_shm::{self, Segment};
 use ckpt_sys::{RemoteAddr, SysError};
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
@@ -96,19 +95,7 @@ pub(crate) fn segment_in_memory(
 ) -> CaptureResult<ShmemId> {
     let (id, new) = objects.shmem(key(mapping));
     if new {
-        let Segment { key, size, mode, owner, .. } = sysv_shm::stat(segment)?;
-        let segment = Some(SegmentV1 { id: segment, key });
-        let page_size = mapping.page_size;
-        objects.shmems.push(ShmemV1 {
-            id,
-            size,
-            memfd_name: None,
-            seals: 0,
-            mode,
-            owner,
-            segment,
-            page_size,
-        });
+        objects.shmems.push(content::segment_record(id, segment, mapping.page_size)?);
     }
     copy_new(objects, injector, mapping, id)?;
     Ok(id)
