@@ -53,8 +53,8 @@ fn one_percent_of_a_gibibyte() {
         subject.process.kill();
 
         // Restored from the middle of the chain: round 2 comes again, on another branch.
-        let restored = sandbox.restore(&saved[0]);
         subject.forget("dirtied-2");
+        let restored = sandbox.restore(&saved[0]);
         subject.wait_for("dirtied-2");
         let branch = sandbox.save_with("dirty", &[]);
         must_be_small(&branch, pages / 100);
