@@ -72,7 +72,8 @@ impl Sandbox {
 
     /// Runs `ckpt ARGS` to its end; starts the daemon first when there is none.
     pub fn ckpt<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Ran {
-        if self.daemon.borrow().is_none() {
+        // A command that the test has started may have started one.
+        if self.daemon.borrow().is_none() && !self.listens() {
             self.start_daemon(&[]);
         }
         Ran::of(&mut self.command(args))
