@@ -62,7 +62,7 @@ impl Table {
     }
 
     /// Makes what `message` says. EEXIST: it is there.
-    pub fn add(self, message: &[u8]) -> SysResult<()> {
+    pub fn make(self, message: &[u8]) -> SysResult<()> {
         exchange(ROUTE, self.kind(), ACK | NLM_F_CREATE | NLM_F_EXCL, message, &mut |_| {})
     }
 

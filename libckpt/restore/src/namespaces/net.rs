@@ -54,14 +54,14 @@ pub(super) fn furnish(net: &NetNamespaceV1, outer: Option<&File>) -> RestoreResu
     // Before there are addresses: they decide what becomes of them.
     set_sysctls(&net.sysctls);
     for message in &net.addresses {
-        made(Table::Addresses.add(&link::without_detection(message)))?;
+        made(Table::Addresses.make(&link::without_detection(message)))?;
     }
     for message in &net.neighbours {
-        made(Table::Neighbours.add(message))?;
+        made(Table::Neighbours.make(message))?;
     }
     add_routes(&net.routes)?;
     for message in &net.rules {
-        made(Table::Rules.add(message))?;
+        made(Table::Rules.make(message))?;
     }
     load(&net.ruleset)
 }
@@ -80,7 +80,7 @@ fn add_routes(routes: &[Vec<u8>]) -> RestoreResult<()> {
     while !left.is_empty() {
         let before = left.len();
         let mut failure = None;
-        left.retain(|message| match made(Table::Routes.add(message)) {
+        left.retain(|message| match made(Table::Routes.make(message)) {
             Ok(()) => false,
             Err(error) => {
                 failure = Some(error);

@@ -36,7 +36,7 @@ pub(super) fn make(links: &[LinkV1], outer: Option<&File>) -> RestoreResult<()> 
         let peer = attribute_word(&link.attributes, LINK).filter(|_| link.kind == "veth");
         let peer = peer.and_then(|index| links.iter().find(|other| other.index == index));
         made_here.extend(peer.map(|peer| peer.index));
-        Table::Links.add(&request(link, peer, outer)?).map_err(|error| refused(link, &error))?;
+        Table::Links.make(&request(link, peer, outer)?).map_err(|error| refused(link, &error))?;
     }
     for link in links {
         let mut message = head(link.index, if link.up { UP } else { 0 }, UP);
@@ -164,7 +164,7 @@ fn connect(outside: &OutsideLinkV1) -> RestoreResult<()> {
         let mut address = without_detection(address);
         // struct ifaddrmsg: the number of the interface is behind four bytes.
         address[4..8].copy_from_slice(&own.to_ne_bytes());
-        made(Table::Addresses.add(&address))?;
+        made(Table::Addresses.make(&address))?;
     }
     Ok(())
 }
