@@ -140,6 +140,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let before = read_before(root, request.orphans)?;
 
     let groups = Groups::read_settings(&tree::members(root, request.orphans), outside)?;
+    let net = request.namespaces.read_ahead()?;
     let tree = Tree::freeze(root, request.orphans, frozen_groups, standstill)?;
     point("capture.seized")?;
     let held = Held::new(request.outside, request.after == After::Kill);
@@ -151,7 +152,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
         &earlier,
         Objects::new(held, request.unix_peers),
     )?;
-    let namespaces = request.namespaces.capture()?;
+    let namespaces = request.namespaces.capture(net)?;
     let cgroups = Groups::read_again(&tree.pids(), outside, Some(groups))?.capture(tree.frozen_groups())?;
     let connections = std::mem::take(&mut frozen.objects.held);
     point("capture.captured")?;

@@ -115,8 +115,13 @@ impl Namespaces {
         )
     }
 
-    /// The record of them, made within. None: there are none.
-    pub(crate) fn capture(&self) -> CaptureResult<Option<NamespacesV1>> {
+    /// What is read of them right before the job is stopped: what a network namespace has does not change often, and takes long to read.
+    pub(crate) fn read_ahead(&self) -> CaptureResult<Option<NetNamespaceV1>> {
+        self.own.contains(&Namespace::Net).then(|| self.net(self.inner_pid)).transpose()
+    }
+
+    /// The record of them, made within; `net` is what was read ahead. None: there are none.
+    pub(crate) fn capture(&self, net: Option<NetNamespaceV1>) -> CaptureResult<Option<NamespacesV1>> {
         if self.is_empty() {
             return Ok(None);
         }
@@ -126,7 +131,7 @@ impl Namespaces {
             pid: has(Namespace::Pid).then_some(PidNamespaceV1 { init: root == 1 }),
             uts: has(Namespace::Uts).then(uts_namespace).transpose()?,
             ipc: has(Namespace::Ipc).then(|| IpcNamespaceV1 { sysctls: sysctls(&IPC_SYSCTLS) }),
-            net: has(Namespace::Net).then(|| self.net(root)).transpose()?,
+            net,
             mount: has(Namespace::Mount).then(|| self.mount(root)).transpose()?,
             user: self.user.clone(),
             time: has(Namespace::Time),

@@ -9,11 +9,17 @@ use std::os::fd::AsFd;
 pub(crate) const ACK: u16 = 4;
 /// NLM_F_DUMP.
 pub(crate) const DUMP: u16 = 0x300;
-const NLM_F_REQUEST: u16 = 1;
+/// NLM_F_EXCL.
+pub(crate) const EXCLUSIVE: u16 = 0x200;
+/// NLM_F_CREATE.
+pub(crate) const CREATE: u16 = 0x400;
+/// NLM_F_REQUEST.
+pub(crate) const REQUEST: u16 = 1;
+/// The kind of a message that says how a request went.
+pub(crate) const NLMSG_ERROR: u16 = 2;
 const NETLINK_CAP_ACK: i32 = 10;
 const NETLINK_EXT_ACK: i32 = 11;
 const NLMSGERR_ATTR_MSG: u16 = 1;
-const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 /// Bytes of `struct nlmsghdr`.
 const HEADER: usize = 16;
@@ -37,7 +43,7 @@ pub(crate) fn exchange(
     let mut request = Vec::with_capacity(len);
     request.extend(u32::try_from(len).unwrap_or(0).to_ne_bytes());
     request.extend(kind.to_ne_bytes());
-    request.extend((NLM_F_REQUEST | flags).to_ne_bytes());
+    request.extend((REQUEST | flags).to_ne_bytes());
     request.extend([0; 8]);
     request.extend_from_slice(body);
     socket::send(link.as_fd(), &request, &socket::Attached::default())?;

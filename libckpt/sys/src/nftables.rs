@@ -1,6 +1,7 @@
 //! A packet filter that drops what arrives and what leaves over a list of TCP connections (nf_tables, over netlink).
 use crate::error::{SysError, SysResult};
-use crate::sock_diag::{u16_at, u32_at};
+use crate::netlink_request::{self, ACK, CREATE, EXCLUSIVE, NLMSG_ERROR, REQUEST, u16_at, u32_at};
+use crate::rtnetlink::attribute;
 use crate::socket;
 use nix::errno::Errno;
 use std::net::{IpAddr, SocketAddr};
@@ -17,11 +18,6 @@ const NEWSET: u16 = 9;
 const NEWSETELEM: u16 = 12;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
-const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_CREATE: u16 = 0x400;
-const NLMSG_ERROR: u16 = 2;
 const NLA_F_NESTED: u16 = 0x8000;
 const NFPROTO_INET: u8 = 1;
 const NFPROTO_IPV4: u8 = 2;
@@ -34,6 +30,8 @@ const CHAINS: [(&str, u32); 2] = [("input", 1), ("output", 3)];
 const PRIORITY: i32 = -400;
 /// NFT_REG32_00, where the address pair goes; the port pair follows.
 const REGISTER: u32 = 8;
+/// NFTA_TABLE_NAME.
+const TABLE_NAME: u16 = 1;
 const META_MARK: u32 = 3;
 const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
@@ -76,7 +74,7 @@ pub fn hold_on(name: &str, connections: &[Tuple]) -> SysResult<()> {
 
 /// Whether there is a filter of this name.
 pub fn exists(name: &str) -> SysResult<bool> {
-    let mut request = Message::new(GETTABLE, NLM_F_ACK);
+    let mut request = Message::new(GETTABLE, ACK);
     request.string(1, name);
     match exchange(&open()?, &request.finish(0), 1) {
         Ok(()) => Ok(true),
@@ -85,9 +83,29 @@ pub fn exists(name: &str) -> SysResult<bool> {
     }
 }
 
+/// Families (NFPROTO_*) and names of all tables of this thread's network namespace.
+pub fn tables() -> SysResult<Vec<(u8, String)>> {
+    let mut found = Vec::new();
+    // struct nfgenmsg: all families.
+    let body = [0; 4];
+    netlink_request::exchange(
+        (NETLINK_NETFILTER, "nf_tables"),
+        SUBSYSTEM << 8 | GETTABLE,
+        netlink_request::DUMP,
+        &body,
+        &mut |message| {
+            let name = message.get(body.len()..).and_then(|rest| attribute(rest, TABLE_NAME));
+            if let (Some(family), Some(name)) = (message.first(), name) {
+                found.push((*family, String::from_utf8_lossy(name).trim_end_matches('\0').to_owned()));
+            }
+        },
+    )?;
+    Ok(found)
+}
+
 /// Removes a filter.
 pub fn remove(name: &str) -> SysResult<()> {
-    let mut request = Message::new(DELTABLE, NLM_F_ACK);
+    let mut request = Message::new(DELTABLE, ACK);
     request.string(1, name);
     run(&open()?, name, vec![request])
 }
@@ -101,7 +119,7 @@ fn open() -> SysResult<OwnedFd> {
 }
 
 fn install(link: &OwnedFd, name: &str, flags: u32, connections: &[Tuple]) -> SysResult<()> {
-    let create = NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK;
+    let create = CREATE | EXCLUSIVE | ACK;
     let mut table = Message::new(NEWTABLE, create);
     table.string(1, name);
     table.number(2, flags);
@@ -131,7 +149,7 @@ fn install(link: &OwnedFd, name: &str, flags: u32, connections: &[Tuple]) -> Sys
         message.number(10, id);
         messages.push(message);
         for keys in keys.chunks(ELEMENTS_MAX) {
-            let mut message = Message::new(NEWSETELEM, NLM_F_CREATE | NLM_F_ACK);
+            let mut message = Message::new(NEWSETELEM, CREATE | ACK);
             message.string(1, name);
             message.string(2, set);
             message.nested(3, |list| {
@@ -163,7 +181,7 @@ fn key(family: u8, from: SocketAddr, to: SocketAddr) -> Option<Vec<u8>> {
 
 /// Drops every TCP segment whose addresses and ports are in `set` and that does not have our mark.
 fn rule(table: &str, chain: &str, family: u8, set: &str) -> Message {
-    let mut message = Message::new(NEWRULE, NLM_F_CREATE | NLM_F_ACK);
+    let mut message = Message::new(NEWRULE, CREATE | ACK);
     message.string(1, table);
     message.string(2, chain);
     let (addresses_at, addresses) = if family == NFPROTO_IPV4 { (12, 8) } else { (8, 32) };
@@ -262,7 +280,7 @@ impl Message {
     fn with(kind: u16, flags: u16, family: u8, resource: u16) -> Self {
         let mut bytes = vec![0; 4];
         bytes.extend(kind.to_ne_bytes());
-        bytes.extend((NLM_F_REQUEST | flags).to_ne_bytes());
+        bytes.extend((REQUEST | flags).to_ne_bytes());
         bytes.extend([0; 8]);
         bytes.extend([family, 0]);
         bytes.extend(resource.to_be_bytes());

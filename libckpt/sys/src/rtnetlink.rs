@@ -3,16 +3,9 @@
 //! A message is the structure of its kind (`struct ifinfomsg`, `ifaddrmsg`, `rtmsg`, `fib_rule_hdr`, `ndmsg`) with attributes behind it, in the
 //! machine's byte order, as include/uapi/linux/rtnetlink.h has them. What the kernel tells of an object is mostly what it takes to make it.
 use crate::error::SysResult;
-use crate::netlink_request::{ACK, DUMP, exchange, u16_at};
+use crate::netlink_request::{ACK, CREATE, DUMP, EXCLUSIVE, exchange, u16_at};
 
 const ROUTE: (i32, &str) = (libc::NETLINK_ROUTE, "rtnetlink");
-const NETFILTER: (i32, &str) = (libc::NETLINK_NETFILTER, "nf_tables");
-const NFT_MSG_GETTABLE: u16 = 10 << 8 | 1;
-const NFTA_TABLE_NAME: u16 = 1;
-/// Bytes of `struct nfgenmsg`.
-const NFGENMSG: usize = 4;
-const NLM_F_EXCL: u16 = 0x200;
-const NLM_F_CREATE: u16 = 0x400;
 /// NLA_F_NESTED and NLA_F_NET_BYTEORDER.
 const FLAGS: u16 = 0xc000;
 
@@ -63,7 +56,7 @@ impl Table {
 
     /// Makes what `message` says. EEXIST: it is there.
     pub fn make(self, message: &[u8]) -> SysResult<()> {
-        exchange(ROUTE, self.kind(), ACK | NLM_F_CREATE | NLM_F_EXCL, message, &mut |_| {})
+        exchange(ROUTE, self.kind(), ACK | CREATE | EXCLUSIVE, message, &mut |_| {})
     }
 
     /// Changes what is there.
@@ -95,19 +88,6 @@ pub fn push(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
     message.extend(kind.to_ne_bytes());
     message.extend_from_slice(value);
     message.resize(message.len().next_multiple_of(4), 0);
-}
-
-/// Families (NFPROTO_*) and names of the nftables tables.
-pub fn nft_tables() -> SysResult<Vec<(u8, String)>> {
-    let mut found = Vec::new();
-    exchange(NETFILTER, NFT_MSG_GETTABLE, DUMP, &[0; NFGENMSG], &mut |message| {
-        let name = message.get(NFGENMSG..).and_then(|rest| attribute(rest, NFTA_TABLE_NAME));
-        if let (Some(family), Some(name)) = (message.first(), name) {
-            let name = String::from_utf8_lossy(name).trim_end_matches('\0').to_owned();
-            found.push((*family, name));
-        }
-    })?;
-    Ok(found)
 }
 
 #[cfg(test)]

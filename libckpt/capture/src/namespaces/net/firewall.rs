@@ -1,7 +1,7 @@
 //! nftables of a network namespace, as nft(8) writes them.
 use super::refused;
 use crate::error::CaptureResult;
-use ckpt_sys::rtnetlink::nft_tables;
+use ckpt_sys::nftables;
 use nix::errno::Errno;
 use std::process::Command;
 
@@ -13,7 +13,7 @@ const OWN: &str = "ckpt-";
 
 /// All tables of this process's network namespace; empty if there are none.
 pub(super) fn ruleset(root: i32) -> CaptureResult<String> {
-    let tables = match nft_tables() {
+    let tables = match nftables::tables() {
         // A kernel without them.
         Err(error)
             if matches!(error.errno(), Some(Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT | Errno::EINVAL)) =>
