@@ -16,6 +16,7 @@ mod event_files;
 mod failed_capture;
 mod files;
 mod forks;
+mod further_namespaces;
 mod huge_pages;
 mod identity;
 mod incremental;

@@ -84,11 +84,19 @@ pub(super) const ROWS: &[Row] = &[
     .criu("saved")
     .dmtcp("no"),
     row(
-        "processes of one job in different namespaces, or in nested ones",
+        "network and UTS namespaces that some processes of the job are in, and its root is not",
+        Saved,
+        "each with what it has, as above, and with the sockets that were made there, whoever has them by now. A veth pair may lead to the root's namespace where that is ckpt's own; between two of the job's: refused. TCP connections to the outside come back closed. A socket in a namespace that no process is in: refused",
+    )
+    .criu("network: saved, UTS: refused")
+    .dmtcp("no")
+    .holds(&["FurtherNamespaceV1"]),
+    row(
+        "processes of one job in different namespaces of other kinds (mount, user, PID, IPC, time, cgroup), or in nested ones",
         Refused,
         "attach the first process that is in the inner ones by itself",
     )
-    .criu("mount and network: saved, else refused")
+    .criu("mount: saved, else refused")
     .dmtcp("no"),
     row(
         "control groups (cgroups) of version 1 and 2, of each process and thread",

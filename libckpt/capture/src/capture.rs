@@ -7,7 +7,7 @@ use crate::interrupted::Earlier;
 use crate::inventory::capture_inventory;
 use crate::message_queue::capture_message_queues;
 use crate::named_file::{self, NamedFiles};
-use crate::namespaces::Namespaces;
+use crate::namespaces::{Further, Namespaces};
 use crate::objects::Objects;
 use crate::orphans::{self, Orphans};
 use crate::pages::MemoryStats;
@@ -141,17 +141,14 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
 
     let groups = Groups::read_settings(&tree::members(root, request.orphans), outside)?;
     let net = request.namespaces.read_ahead()?;
+    let further = Further::find(&tree::members(root, request.orphans))?.read_ahead()?;
     let tree = Tree::freeze(root, request.orphans, frozen_groups, standstill)?;
     point("capture.seized")?;
     let held = Held::new(request.outside, request.after == After::Kill);
-    let mut frozen = capture_frozen(
-        request.job,
-        &tree,
-        &mut tracking,
-        &before,
-        &earlier,
-        Objects::new(held, request.unix_peers),
-    )?;
+    let further = further.again(&tree.pids())?;
+    let objects = Objects::new(held, request.unix_peers, further);
+    let mut frozen = capture_frozen(request.job, &tree, &mut tracking, &before, &earlier, objects)?;
+    let further = frozen.objects.capture_further()?;
     let namespaces = request.namespaces.capture(net)?;
     let cgroups = Groups::read_again(&tree.pids(), outside, Some(groups))?.capture(tree.frozen_groups())?;
     let connections = std::mem::take(&mut frozen.objects.held);
@@ -172,6 +169,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let (kind, parent) = (writer.kind(), parent);
     frozen.store(&known_files, &mut writer, &mut memory_stats)?;
     namespaces.iter().try_for_each(|record: &NamespacesV1| writer.record(record))?;
+    further.iter().try_for_each(|record| writer.record(record))?;
     writer.record(&cgroups)?;
     let us = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let stats = Stats {

@@ -12,8 +12,11 @@ use ckpt_sys::{SysError, pidfd};
 use nix::errno::Errno;
 use std::os::fd::AsFd;
 
+mod further;
 mod mount;
 mod net;
+
+pub(crate) use further::{Further, check_same};
 
 /// Settings of an IPC namespace.
 const IPC_SYSCTLS: [&str; 13] = [
@@ -158,25 +161,6 @@ impl Namespaces {
         }
         Ok(())
     }
-}
-
-/// Refuses a process of the job that is not in the namespaces that its root is in.
-pub(crate) fn check_same(root: i32, pid: i32) -> CaptureResult<Vec<CaptureError>> {
-    let mut found = Vec::new();
-    for namespace in Namespace::ALL {
-        if let (Some(roots), Some(theirs)) = (namespace.of(root)?, namespace.of(pid)?)
-            && roots != theirs
-        {
-            let (name, theirs) = (namespace.name(), theirs.display());
-            found.push(CaptureError::unsupported(
-                pid,
-                format!("{name} namespace {theirs}"),
-                format!("it is not the one that the job's root process {root} is in ({})", roots.display()),
-                format!("Protect the first process that is in it by itself (ckpt attach {pid})"),
-            ));
-        }
-    }
-    Ok(found)
 }
 
 fn names(namespaces: &[Namespace]) -> String {

@@ -1,12 +1,17 @@
 //! Objects that descriptors and mappings of a job share, found by identity while its records are made.
 use crate::connections::Held;
+use crate::error::CaptureResult;
 use crate::files::RingUsers;
+use crate::namespaces::Further;
 use crate::seccomp::Filters;
 use crate::unix_peers::UnixPeers;
 use ckpt_image::page::Space;
-use ckpt_image::record::{GhostId, GhostV1, NamelessV1, OpenFileV1, ShmemId, ShmemV1, TmpfsFileV1};
+use ckpt_image::record::{
+    FurtherNamespaceV1, GhostId, GhostV1, NamelessV1, OpenFileId, OpenFileV1, ShmemId, ShmemV1, TmpfsFileV1,
+};
 use std::collections::HashMap;
 use std::ops::Range;
+use std::rc::Rc;
 
 /// Bytes that were copied while the job was frozen, to be stored after it runs on.
 #[derive(Debug)]
@@ -47,14 +52,23 @@ pub(crate) struct Objects {
     pub(crate) filters: Filters,
     /// Of shared memory that is read where it is mapped: the parts that are copied, bytes.
     pub(crate) in_memory: HashMap<ShmemId, Vec<Range<u64>>>,
+    /// Namespaces that the root is not in.
+    pub(crate) further: Rc<Further>,
+    /// Open files that belong to those.
+    pub(crate) further_files: Vec<(OpenFileId, usize)>,
     shmem_ids: HashMap<InodeKey, ShmemId>,
     ghost_ids: HashMap<InodeKey, GhostId>,
 }
 
 impl Objects {
-    /// Of a job whose connections are `held`.
-    pub(crate) fn new(held: Held, unix_peers: UnixPeers) -> Self {
-        Self { held, unix_peers, ..Self::default() }
+    /// Of a job whose connections are `held`, and some of whose processes are in `further` namespaces.
+    pub(crate) fn new(held: Held, unix_peers: UnixPeers, further: Further) -> Self {
+        Self { held, unix_peers, further: Rc::new(further), ..Self::default() }
+    }
+
+    /// The records of the further namespaces, when all descriptors have been looked at.
+    pub(crate) fn capture_further(&self) -> CaptureResult<Vec<FurtherNamespaceV1>> {
+        self.further.capture(&self.further_files)
     }
 
     /// The id of the shared memory object or tmpfs file with this inode, and whether it is new: then the caller adds its record and its pages.

@@ -1,7 +1,7 @@
 //! What can be told of a process before it is stopped.
 use crate::capture::if_alive;
 use crate::error::{CaptureError, CaptureResult};
-use crate::namespaces::{self, Namespaces};
+use crate::namespaces::{self, Further, Namespaces};
 use crate::orphans::Orphans;
 use crate::{seccomp, tree, vfork};
 use ckpt_sys::namespace;
@@ -104,9 +104,13 @@ pub(crate) fn check_inside(root: i32, namespaces: &Namespaces) -> CaptureResult<
 /// Everything about the processes of a job as such that this version cannot save.
 pub(crate) fn unsupported_in_job(root: i32, orphans: &Orphans) -> CaptureResult<Vec<CaptureError>> {
     let mut found = Vec::new();
-    for pid in tree::members(root, orphans) {
+    let members = tree::members(root, orphans);
+    for &pid in &members {
         let looked = if pid == root { Ok(()) } else { check_process(pid) };
         found.extend(if_alive(root, pid, looked.and_then(|()| unsupported(root, pid)))?.unwrap_or_default());
+    }
+    if found.is_empty() {
+        found.extend(Further::find(&members)?.check());
     }
     Ok(found)
 }

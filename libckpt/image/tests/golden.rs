@@ -56,6 +56,7 @@ fn check(image: &Image) {
         "controls": read_kind::<ControlsV1>(image),
         "cgroups": read_kind::<CgroupsV1>(image),
         "unshared": read_kind::<UnsharedV1>(image),
+        "further_namespace": read_kind::<FurtherNamespaceV1>(image),
     });
     for (kind, records) in expected().as_object().unwrap() {
         assert_eq!(found[kind], *records, "{kind}");
@@ -123,6 +124,7 @@ fn write() {
     write_kind::<ControlsV1>(&mut w, &records["controls"]);
     write_kind::<CgroupsV1>(&mut w, &records["cgroups"]);
     write_kind::<UnsharedV1>(&mut w, &records["unshared"]);
+    write_kind::<FurtherNamespaceV1>(&mut w, &records["further_namespace"]);
     w.live(MM, 0, 80).unwrap();
     w.live(SHM, 1, 1).unwrap();
     w.live(GHOST, 0, 2).unwrap();

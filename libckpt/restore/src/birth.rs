@@ -6,6 +6,7 @@ use crate::content::Contents;
 use crate::error::{RestoreError, RestoreResult};
 use crate::family::Step;
 use crate::leader::{self, Leader, Patience};
+use crate::namespaces::{Further, Whereabouts};
 use crate::records::Records;
 use crate::restore::RootBirth;
 use crate::{files, mm};
@@ -57,6 +58,10 @@ pub(crate) struct Births<'a, 'c, 'm> {
     pub(crate) memories: BTreeMap<i32, MmId>,
     /// Who makes the root.
     pub(crate) root: RootBirth,
+    /// Namespaces that the root is not in.
+    pub(crate) further: &'a Further,
+    /// Who is in which of them.
+    pub(crate) whereabouts: Whereabouts,
     /// Their control groups.
     pub(crate) seats: &'a mut Seats<'c>,
 }
@@ -94,7 +99,10 @@ impl<'m> Births<'_, '_, 'm> {
                     let scratch = member(&mut family, parent)?.builder.remote.scratch();
                     let mut remote = Injector::on_scratch(made, made, memory, scratch)?;
                     remote.dies_with_us();
-                    self.settle(made, &mut family, Member { leader, builder: Builder::new(remote) })?;
+                    let mut builder = Builder::new(remote);
+                    let stays = self.records.task(made).is_some();
+                    self.further.settle(&mut builder, &mut self.whereabouts, (made, parent), stays)?;
+                    self.settle(made, &mut family, Member { leader, builder })?;
                 }
                 Step::Session { pid } => {
                     let builder = &mut member(&mut family, pid)?.builder;

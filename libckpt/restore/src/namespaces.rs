@@ -12,9 +12,12 @@ use ckpt_sys::{SysError, reaper, spawn};
 use std::fs::{self, File};
 use std::io::{PipeReader, PipeWriter, Read, Write};
 
+mod further;
 mod mount;
 mod net;
 mod ordinary_user;
+
+pub(crate) use further::{Further, Whereabouts};
 
 /// Pids below this one are tried for the process that restores.
 const PID_END: i32 = 32_768;

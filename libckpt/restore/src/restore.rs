@@ -9,6 +9,7 @@ use crate::leader::{self, Leader};
 use crate::message_queue::MessageQueues;
 use crate::named_file::{self, ChangedFiles};
 use crate::nameless::Nameless;
+use crate::namespaces::{Further, Whereabouts};
 use crate::records::Records;
 use crate::semaphores::Semaphores;
 use crate::terminal::Handover;
@@ -86,6 +87,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     contents.nameless = Nameless::make(image)?;
     let tmpfs_files = TmpfsFiles::restore(image)?;
     let masters = files::Masters::open(image)?;
+    let further = Further::make(image)?;
     let none = Cgroups::default();
     let mut seats = Seats::new(request.cgroups.unwrap_or(&none));
     seats.begin();
@@ -97,6 +99,8 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
         slots: &slots,
         memories: BTreeMap::new(),
         root: request.root,
+        further: &further,
+        whereabouts: Whereabouts::default(),
         seats: &mut seats,
     };
     let mut family = births.carry_out(&steps)?;
@@ -105,7 +109,8 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
 
     let semaphores = restore_semaphores(&records, image, &mut family)?;
     let queues = restore_message_queues(&records, image, &mut family)?;
-    let (connections, rings) = restore_files(request, &records, &mut contents, &mut family, masters)?;
+    let (connections, rings) =
+        restore_files(request, &records, &mut contents, &mut family, (masters, &further))?;
     contents.finish_seals()?;
     contents.segments.finish()?;
     let mut tracking = Tracking::default();
@@ -189,7 +194,7 @@ fn restore_files(
     records: &Records,
     contents: &mut Contents,
     family: &mut Family<'_>,
-    masters: files::Masters,
+    (masters, further): (files::Masters, &Further),
 ) -> RestoreResult<(files::Connections, files::Rings)> {
     let mut holders = Vec::new();
     let mut builders: HashMap<i32, _> =
@@ -204,7 +209,7 @@ fn restore_files(
             holders.push((builder, records.table(id, thread.tid)?));
         }
     }
-    files::restore_files(holders, contents, request.image, request.stdio, request.outside, masters)
+    files::restore_files(holders, contents, request, further, masters)
 }
 
 /// All that the threads of a process share but memory and descriptors; and the threads themselves, without their state.

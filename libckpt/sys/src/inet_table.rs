@@ -1,4 +1,4 @@
-//! /proc/PID/net/raw and its kin: sockets that sock_diag(7) does not tell of everywhere.
+//! /proc/thread-self/net/raw and its kin: sockets that sock_diag(7) does not tell of everywhere.
 use crate::error::SysResult;
 use crate::proc;
 use std::net::{IpAddr, SocketAddr};
@@ -6,9 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 /// `st` of a socket that is connected.
 const ESTABLISHED: &str = "01";
 
-/// Where the socket with this inode is connected to, by table `name` (raw, raw6, icmp, icmp6) in the network namespace of process `pid`; None: nowhere.
-pub fn peer(pid: i32, name: &str, inode: u64) -> SysResult<Option<SocketAddr>> {
-    let text = proc::read_text(pid, &format!("net/{name}"))?;
+/// Where the socket with this inode is connected to, by table `name` (raw, raw6, icmp, icmp6) of this thread's network namespace; None: nowhere.
+pub fn peer(name: &str, inode: u64) -> SysResult<Option<SocketAddr>> {
+    let text = proc::read_own_text(&format!("net/{name}"))?;
     Ok(text.lines().skip(1).find_map(|line| parse(line, inode)))
 }
 

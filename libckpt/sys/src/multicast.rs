@@ -41,11 +41,11 @@ pub struct Filter {
     pub sources: Vec<Vec<u8>>,
 }
 
-/// All groups that sockets in the network namespace of process `pid` have joined (/proc/PID/net/igmp, igmp6).
-pub fn groups(pid: i32) -> SysResult<Vec<Group>> {
-    let mut groups = parse_igmp(&proc::read_text(pid, "net/igmp")?);
+/// All groups that sockets in this thread's network namespace have joined (/proc/thread-self/net/igmp, igmp6).
+pub fn groups() -> SysResult<Vec<Group>> {
+    let mut groups = parse_igmp(&proc::read_own_text("net/igmp")?);
     // There is none where IPv6 is switched off.
-    match proc::read_text(pid, "net/igmp6") {
+    match proc::read_own_text("net/igmp6") {
         Ok(text) => groups.extend(parse_igmp6(&text)),
         Err(error) if error.errno() == Some(Errno::ENOENT) => {}
         Err(error) => return Err(error),
@@ -174,7 +174,6 @@ mod tests {
 
     #[test]
     fn a_joined_group_is_found_with_its_sources() {
-        let own = std::process::id().cast_signed();
         let group = |address: &[u8]| Group { index: 1, interface: "lo".into(), address: address.to_vec() };
         let v4 = |last| Ipv4Addr::new(127, 0, 0, last).octets().to_vec();
         let v6 = |last| Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last).octets().to_vec();
@@ -190,7 +189,7 @@ mod tests {
                     assert!(bind.starts_with('['), "{error}"); // no IPv6 on lo
                     continue;
                 }
-                assert!(groups(own).unwrap().contains(&group));
+                assert!(groups().unwrap().contains(&group));
                 let found = super::filter(socket.as_fd(), &group).unwrap().unwrap();
                 assert_eq!(found.exclude, exclude);
                 assert!(

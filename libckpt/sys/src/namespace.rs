@@ -6,8 +6,9 @@ use crate::spawn::{fork, fork_alone};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// A kind of namespace.
@@ -123,6 +124,50 @@ pub fn unshare(namespaces: &[Namespace]) -> SysResult<()> {
         0 => Ok(()),
         _ => Err(SysError::last("unshare", names(namespaces))),
     }
+}
+
+/// Does something with this thread in another namespace, the one behind `place`; None: where it is. Not for those of pids and clocks, which only
+/// children are born in, nor for users'.
+///
+/// # Errors
+/// Also if the thread cannot come back: it is in the wrong namespace then.
+pub fn within<T, E: From<SysError>>(
+    namespace: Namespace,
+    place: Option<BorrowedFd<'_>>,
+    work: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    let Some(place) = place else { return work() };
+    let own = open_own(namespace)?;
+    join(place, &[namespace])?;
+    let outcome = work();
+    join(own.as_fd(), &[namespace])?;
+    outcome
+}
+
+/// A descriptor of the namespace that this thread is in.
+pub fn open_own(namespace: Namespace) -> SysResult<File> {
+    let path = format!("/proc/thread-self/ns/{}", namespace.name());
+    File::open(&path).map_err(|error| SysError::new("open", path, error))
+}
+
+/// A descriptor of the namespace that process `pid` is in.
+pub fn open_of(pid: i32, namespace: Namespace) -> SysResult<File> {
+    let path = format!("/proc/{pid}/ns/{}", namespace.name());
+    File::open(&path).map_err(|error| SysError::new("open", path, error))
+}
+
+/// The network namespace that a socket belongs to, as [`Namespace::of`] has it. EPERM: not without CAP_NET_ADMIN there.
+pub fn of_socket(socket: BorrowedFd<'_>) -> SysResult<PathBuf> {
+    const SIOCGSKNS: libc::Ioctl = 0x894c;
+    // SAFETY: it takes no pointer.
+    let fd = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) };
+    if fd < 0 {
+        return Err(SysError::last("ioctl(SIOCGSKNS)", "a socket"));
+    }
+    // SAFETY: the kernel has just given it to us.
+    let place = unsafe { OwnedFd::from_raw_fd(fd) };
+    let path = format!("/proc/self/fd/{}", place.as_raw_fd());
+    std::fs::read_link(&path).map_err(|error| SysError::new("readlink", path, error))
 }
 
 fn names(namespaces: &[Namespace]) -> String {

@@ -1,9 +1,12 @@
 //! The open file descriptions of a job: each once, whatever number of descriptors and messages refer to it.
 use super::fdinfo::FdInfo;
 use crate::error::{CaptureError, CaptureResult};
+use crate::namespaces::Further;
 use ckpt_image::record::OpenFileId;
+use ckpt_sys::namespace::{self, Namespace};
 use ckpt_sys::proc::stat::Stat;
 use ckpt_sys::{SysError, kcmp, pidfd, proc};
+use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{File, Metadata};
@@ -55,12 +58,58 @@ pub(crate) struct FileIndex {
     locks: Vec<BTreeSet<String>>,
     /// By link, in the order of kcmp(2): indices of `files`. Descriptions of one file alone are compared.
     by_link: HashMap<Vec<u8>, Vec<usize>>,
+    /// Namespaces that the job's root is not in.
+    further: Rc<Further>,
+    /// The network namespaces of sockets that were asked for.
+    nets: RefCell<HashMap<OpenFileId, Option<usize>>>,
 }
 
 impl FileIndex {
-    /// Empty, of a job with these living processes.
-    pub(crate) fn of_job(members: &[i32]) -> Self {
-        Self { members: members.to_vec(), ..Self::default() }
+    /// Empty, of a job with these living processes, some of them in `further` namespaces.
+    pub(crate) fn of_job(members: &[i32], further: &Rc<Further>) -> Self {
+        Self { members: members.to_vec(), further: Rc::clone(further), ..Self::default() }
+    }
+
+    /// Does something in each network namespace of the job, the root's first.
+    pub(crate) fn in_nets(
+        &self,
+        mut work: impl FnMut(Option<usize>) -> CaptureResult<()>,
+    ) -> CaptureResult<()> {
+        let mut all = self.further.all(Namespace::Net);
+        all.try_for_each(|net| namespace::within(Namespace::Net, self.further.place(net), || work(net)))
+    }
+
+    /// Does something in the network namespace of a file, if it is a socket.
+    pub(crate) fn in_net_of<T>(
+        &self,
+        file: &FoundFile,
+        work: impl FnOnce() -> CaptureResult<T>,
+    ) -> CaptureResult<T> {
+        namespace::within(Namespace::Net, self.further.place(self.net_of(file)?), work)
+    }
+
+    /// The network namespace of a file: None is the root's, as of all that are no sockets.
+    pub(crate) fn net_of(&self, file: &FoundFile) -> CaptureResult<Option<usize>> {
+        if !self.further.has(Namespace::Net) || !file.link.starts_with(b"socket:[") {
+            return Ok(None);
+        }
+        if let Some(net) = self.nets.borrow().get(&file.id) {
+            return Ok(*net);
+        }
+        let link = namespace::of_socket(file.dup())?;
+        let net = self.further.with_link(&link).ok_or_else(|| {
+            CaptureError::unsupported(
+                self.holder(file),
+                self.name(file),
+                format!(
+                    "it belongs to network namespace {}, which no process of the job is in",
+                    link.display()
+                ),
+                "Close it before saving",
+            )
+        })?;
+        self.nets.borrow_mut().insert(file.id, net);
+        Ok(net)
     }
 
     /// Whether process `pid` is of the job, or was.

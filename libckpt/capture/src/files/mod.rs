@@ -30,6 +30,7 @@ mod tests;
 mod timerfd;
 
 use crate::error::{CaptureError, CaptureResult};
+use crate::namespaces::Further;
 use crate::objects::Objects;
 use crate::process::Process;
 use ckpt_image::record::{DatagramV1, FdTableId, FdTableV1, FdV1, FileKindV1, OpenFileId, OpenFileV1};
@@ -113,7 +114,7 @@ pub(crate) fn capture_files(
     journal: &Journal<'_>,
 ) -> CaptureResult<Vec<FdTableV1>> {
     let _limit = RaisedLimit::new();
-    let mut index = FileIndex::of_job(members);
+    let mut index = FileIndex::of_job(members, &objects.further);
     let mut tables = Vec::with_capacity(processes.len());
     for Process { pid, pidfd, .. } in processes {
         tables.push(collect(*pid, pidfd.as_fd(), &index::list(*pid)?, &mut index)?);
@@ -183,8 +184,12 @@ pub(crate) struct Checked {
 /// Looks at the descriptors of processes `pids`, which run on all the while.
 pub(crate) fn check(pids: &[i32]) -> Checked {
     let _limit = RaisedLimit::new();
-    let mut index = FileIndex::of_job(pids);
     let mut errors = Vec::new();
+    let further = Further::find(pids).unwrap_or_else(|error| {
+        errors.push(error);
+        Further::default()
+    });
+    let mut index = FileIndex::of_job(pids, &Rc::new(further));
     for &pid in pids {
         let looked = open_pidfd(pid)
             .map_err(CaptureError::from)
@@ -261,12 +266,22 @@ fn look_at_unix_sockets(index: &mut FileIndex, journal: Option<&Journal<'_>>) ->
             unseen |= !socket::peek::glance(index, &file)?;
         }
     }
-    let sockets = if any { unix_diag::sockets()? } else { HashMap::new() };
+    let mut sockets = HashMap::new();
+    if any {
+        index.in_nets(|_| {
+            sockets.extend(unix_diag::sockets()?);
+            Ok(())
+        })?;
+    }
     Ok(Unix { sockets, queues, unseen })
 }
 
 fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureResult<OpenFileV1> {
-    let kind = describer(file)(context, file)?;
+    let net = context.index.net_of(file)?;
+    if let (Some(net), Some(objects)) = (net, context.objects.as_mut()) {
+        objects.further_files.push((file.id, net));
+    }
+    let kind = context.index.in_net_of(file, || describer(file)(context, file))?;
     let (owner, owner_signal) = owner(file)?;
     Ok(OpenFileV1 {
         id: file.id,

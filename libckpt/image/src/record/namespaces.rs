@@ -1,3 +1,4 @@
+use super::OpenFileId;
 use serde::{Deserialize, Serialize};
 use wincode::{SchemaRead, SchemaWrite};
 
@@ -21,6 +22,26 @@ pub struct NamespacesV1 {
     pub time: bool,
     /// The root of the control groups that are seen.
     pub cgroup: bool,
+}
+
+/// A namespace that processes of the job are in, but not its root.
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub struct FurtherNamespaceV1 {
+    /// Pids of the processes that are in it.
+    pub members: Vec<i32>,
+    /// Open files that belong to it, whoever has them: sockets.
+    pub files: Vec<OpenFileId>,
+    /// What it is, and what it has.
+    pub contents: NamespaceContentsV1,
+}
+
+/// What a namespace is, and what it has.
+#[derive(Debug, Clone, PartialEq, Eq, SchemaRead, SchemaWrite, Serialize, Deserialize)]
+pub enum NamespaceContentsV1 {
+    /// Host and domain name.
+    Uts(UtsNamespaceV1),
+    /// Network. Other ends of veth pairs that are outside are in the network namespace of the job's root.
+    Net(NetNamespaceV1),
 }
 
 /// A PID namespace.

@@ -33,6 +33,8 @@ use crate::builder::Builder;
 use crate::connections::OutsideConnections;
 use crate::content::Contents;
 use crate::error::{RestoreError, RestoreResult};
+use crate::namespaces::Further;
+use crate::restore::RestoreRequest;
 use channel::Channel;
 use ckpt_image::Image;
 use ckpt_image::record::{FdTableV1, FileKindV1, OpenFileId, OpenFileV1};
@@ -62,6 +64,8 @@ struct Maker<'a, 'm> {
     made: Made,
     /// What becomes of TCP connections to the outside.
     outside: OutsideConnections,
+    /// Namespaces that the job's root is not in.
+    further: &'a Further,
     connections: Connections,
     rings: Rings,
     ghost_names: socket::GhostNames,
@@ -115,13 +119,12 @@ fn close_all(builder: &mut Builder<'_>) -> RestoreResult<()> {
 pub(crate) fn restore_files<'a>(
     holders: Vec<(&'a mut Builder<'_>, &'a FdTableV1)>,
     contents: &'a mut Contents,
-    image: &'a Image,
-    stdio: [RawFd; 3],
-    outside: OutsideConnections,
+    request: &'a RestoreRequest<'_>,
+    further: &'a Further,
     masters: Masters,
 ) -> RestoreResult<(Connections, Rings)> {
     let _limit = RaisedLimit::new();
-    let files: Vec<OpenFileV1> = image.records()?;
+    let files: Vec<OpenFileV1> = request.image.records()?;
     let used = epoll::numbers(&files);
     let mut sites = Vec::with_capacity(holders.len());
     for (builder, table) in holders {
@@ -132,10 +135,11 @@ pub(crate) fn restore_files<'a>(
     let mut maker = Maker {
         sites,
         contents,
-        image,
-        stdio,
+        image: request.image,
+        stdio: request.stdio,
         made: HashMap::new(),
-        outside,
+        outside: request.outside,
+        further,
         connections: Connections::default(),
         rings: Rings::default(),
         ghost_names: socket::GhostNames::default(),

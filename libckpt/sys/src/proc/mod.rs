@@ -19,6 +19,13 @@ pub fn read_text(pid: i32, name: &str) -> SysResult<String> {
     read(pid, name).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// The text of `/proc/thread-self/NAME`, of this thread; bytes that are not UTF-8 are replaced.
+pub fn read_own_text(name: &str) -> SysResult<String> {
+    let path = format!("/proc/thread-self/{name}");
+    let bytes = std::fs::read(&path).map_err(|error| SysError::new("read", path, error))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// What the link `/proc/PID/NAME` names.
 pub fn read_link(pid: i32, name: &str) -> SysResult<PathBuf> {
     let path = format!("/proc/{pid}/{name}");

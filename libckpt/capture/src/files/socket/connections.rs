@@ -9,6 +9,7 @@ use ckpt_sys::inet_diag::{self, InetSocket};
 use ckpt_sys::{SysError, sockaddr, socket, tcp_state};
 use nix::errno::Errno;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
@@ -36,11 +37,21 @@ struct Candidate {
     /// As getpeername(2) gives it.
     peer_name: Vec<u8>,
     far_end: FarEndV1,
+    /// Network namespace, as [`FileIndex::net_of`] has it.
+    net: Option<usize>,
 }
+
+/// An end of a connection: its network namespace and its inode.
+type End = (Option<usize>, u64);
 
 impl Candidate {
     fn is_outside(&self) -> bool {
         self.far_end == FarEndV1::Lost && tcp_state::is_connected(self.state)
+    }
+
+    /// Further network namespaces of the job go with it.
+    fn can_be_held(&self) -> bool {
+        self.is_outside() && self.net.is_none()
     }
 
     fn remark(&self, index: &FileIndex) -> String {
@@ -136,13 +147,15 @@ fn find(index: &FileIndex) -> CaptureResult<Vec<Candidate>> {
         }
         let peer_name = match socket::peer_name(fd)? {
             Some(name) => name,
-            None if state == tcp_state::SYN_SENT => goal(file)?.map(sockaddr::encode).unwrap_or_default(),
+            None if state == tcp_state::SYN_SENT => {
+                index.in_net_of(file, || goal(file))?.map(sockaddr::encode).unwrap_or_default()
+            }
             None => Vec::new(),
         };
         let local = sockaddr::decode(&socket::local_name(fd)?).map(plain);
         if let (Some(local), Some(peer)) = (local, sockaddr::decode(&peer_name).map(plain)) {
-            let file = Rc::clone(file);
-            candidates.push(Candidate { file, state, local, peer, peer_name, far_end: FarEndV1::Lost });
+            let (file, net, far_end) = (Rc::clone(file), index.net_of(file)?, FarEndV1::Lost);
+            candidates.push(Candidate { file, state, local, peer, peer_name, far_end, net });
         }
     }
     Ok(candidates)
@@ -165,20 +178,23 @@ fn find_far_ends(
     candidates: &mut [Candidate],
     connections: &mut Connections,
 ) -> CaptureResult<()> {
-    let ends: HashMap<(SocketAddr, SocketAddr), u64> =
-        candidates.iter().map(|end| ((end.local, end.peer), end.file.meta.ino())).collect();
-    let mut all = None;
+    let mut ends: HashMap<(SocketAddr, SocketAddr), Vec<End>> = HashMap::new();
+    for end in &*candidates {
+        ends.entry((end.local, end.peer)).or_default().push((end.net, end.file.meta.ino()));
+    }
+    let mut all: HashMap<Option<usize>, Vec<InetSocket>> = HashMap::new();
     for candidate in candidates {
-        if let Some(inode) = ends.get(&(candidate.peer, candidate.local)) {
-            candidate.far_end = FarEndV1::Job { inode: *inode };
+        let others = ends.get(&(candidate.peer, candidate.local)).map_or(&[][..], Vec::as_slice);
+        if let Some(inode) = far_end(candidate, others) {
+            candidate.far_end = FarEndV1::Job { inode };
             continue;
         }
         if candidate.state == tcp_state::SYN_SENT {
             continue;
         }
-        let all = match &all {
-            Some(all) => all,
-            None => all.insert(all_sockets()?),
+        let all = match all.entry(candidate.net) {
+            Entry::Occupied(all) => all.into_mut(),
+            Entry::Vacant(all) => all.insert(index.in_net_of(&candidate.file, all_sockets)?),
         };
         let Some((child, listener)) = waiting_at(index, candidate, all)? else { continue };
         if child.receive_queue > 0 {
@@ -196,6 +212,17 @@ fn find_far_ends(
         *connections.own_waiting.entry(listener).or_default() += 1;
     }
     Ok(())
+}
+
+/// The inode of a connection's other end, one of those that have its addresses the other way round, by network namespace: that of its own, else the
+/// only one of another, which a network may lead to.
+fn far_end(candidate: &Candidate, others: &[End]) -> Option<u64> {
+    let near = others.iter().find(|(net, _)| *net == candidate.net);
+    let far = if candidate.peer.ip().is_loopback() { &[] } else { others };
+    match (near, far) {
+        (Some((_, inode)), _) | (None, [(_, inode)]) => Some(*inode),
+        _ => None,
+    }
 }
 
 fn all_sockets() -> CaptureResult<Vec<InetSocket>> {
@@ -234,14 +261,14 @@ fn waiting_at<'a>(
 fn hold(candidates: &mut [Candidate], held: &mut Held) -> CaptureResult<()> {
     let mut tuples = Vec::new();
     for candidate in candidates.iter() {
-        if candidate.is_outside() {
+        if candidate.can_be_held() {
             tuples.push((candidate.local, candidate.peer));
         }
         held.remember(candidate.file.dup())?;
     }
     if held.hold(tuples) {
         for candidate in candidates {
-            if candidate.is_outside() {
+            if candidate.can_be_held() {
                 candidate.far_end = FarEndV1::Held;
             }
         }

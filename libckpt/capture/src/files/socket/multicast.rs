@@ -3,19 +3,23 @@ use crate::error::CaptureResult;
 use crate::files::{Context, FoundFile};
 use ckpt_image::record::{MembershipV1, SocketV1};
 use ckpt_sys::multicast::{self, Group};
-use std::cell::OnceCell;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 
-/// The groups that sockets of the job's network namespace have joined.
+/// The groups that sockets have joined, by network namespace ([`FileIndex::net_of`](crate::files::index::FileIndex::net_of)).
 #[derive(Debug, Default)]
-pub(in crate::files) struct Groups(OnceCell<Vec<Group>>);
+pub(in crate::files) struct Groups(RefCell<HashMap<Option<usize>, Rc<[Group]>>>);
 
 impl Groups {
-    fn get(&self, pid: i32) -> CaptureResult<&[Group]> {
-        if let Some(groups) = self.0.get() {
-            return Ok(groups);
+    /// Those of namespace `net`, which this thread is in.
+    fn get(&self, net: Option<usize>) -> CaptureResult<Rc<[Group]>> {
+        if let Some(groups) = self.0.borrow().get(&net) {
+            return Ok(Rc::clone(groups));
         }
-        let groups = multicast::groups(pid)?;
-        Ok(self.0.get_or_init(|| groups))
+        let groups: Rc<[Group]> = multicast::groups()?.into();
+        self.0.borrow_mut().insert(net, Rc::clone(&groups));
+        Ok(groups)
     }
 }
 
@@ -26,7 +30,7 @@ pub(super) fn memberships(
     record: &SocketV1,
 ) -> CaptureResult<Vec<MembershipV1>> {
     let mut memberships = Vec::new();
-    for group in context.groups.get(context.index.holder(file))? {
+    for group in context.groups.get(context.index.net_of(file)?)?.iter() {
         // An IPv6 socket may be in groups of IPv4, too.
         if record.domain == libc::AF_INET && group.address.len() != 4 {
             continue;

@@ -16,7 +16,7 @@ pub(super) fn describe(
     record.options = options::read_options(fd, &record)?;
     filter::add(context, file, &mut record)?;
     record.internet.memberships = multicast::memberships(context, file, &record)?;
-    if let Some(address) = peer(context, file, &record)? {
+    if let Some(address) = peer(file, &record)? {
         record.state = SocketStateV1::ConnectedTo { address };
     }
     if context.objects.is_some() && socket::ready(fd) & libc::POLLIN != 0 {
@@ -36,7 +36,7 @@ fn bound_name(record: &SocketV1, name: Vec<u8>) -> Vec<u8> {
 }
 
 /// Where it is connected to. getpeername(2) tells only if there is a port.
-fn peer(context: &Context<'_>, file: &FoundFile, record: &SocketV1) -> CaptureResult<Option<Vec<u8>>> {
+fn peer(file: &FoundFile, record: &SocketV1) -> CaptureResult<Option<Vec<u8>>> {
     if let Some(name) = socket::peer_name(file.dup())?.filter(|name| !name.is_empty()) {
         return Ok(Some(name));
     }
@@ -46,6 +46,6 @@ fn peer(context: &Context<'_>, file: &FoundFile, record: &SocketV1) -> CaptureRe
         (_, libc::AF_INET) => "icmp",
         _ => "icmp6",
     };
-    let peer = inet_table::peer(context.index.holder(file), table, record.inode)?;
+    let peer = inet_table::peer(table, record.inode)?;
     Ok(peer.map(sockaddr::encode))
 }

@@ -67,23 +67,29 @@ pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &[(OpenFileId, &Socke
     let way = |connection: &TcpConnectionV1| way(connection, &by_inode, outside, held);
     maker.connections.filter = held.then_some(name);
     tell_of_lost(&all, &way);
-    for (_, record, connection) in &all {
+    let further = maker.further;
+    for (id, record, connection) in &all {
         if way(connection) != Way::Ended {
-            tcp::clear(record, connection);
+            further.in_net_of(*id, || {
+                tcp::clear(record, connection);
+                Ok(())
+            })?;
         }
     }
     for (id, record, connection) in all {
         let way = way(connection);
         let (made, rest) = match way {
             Way::Ended => {
-                maker.made.insert(id, inet::make_ended(record, connection, outside)?);
+                let ended = further.in_net_of(id, || inet::make_ended(record, connection, outside))?;
+                maker.made.insert(id, ended);
                 continue;
             }
-            Way::Anew => (make_bound(record)?, connection.sent.clone()),
+            Way::Anew => (further.in_net_of(id, || make_bound(record))?, connection.sent.clone()),
             Way::Within(_) | Way::Outside => {
                 let peer = if let Way::Within(inode) = way { by_inode.get(&inode).copied() } else { None };
                 let start = Start::of(connection, peer)?;
-                (tcp::make(record, connection, &start)?, start.unsent.to_vec())
+                let made = further.in_net_of(id, || tcp::make(record, connection, &start))?;
+                (made, start.unsent.to_vec())
             }
         };
         let fd = made.try_clone().map_err(|error| SysError::new("dup", "a socket", error))?;

@@ -15,7 +15,8 @@ pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &[(OpenFileId, &Socke
     for (id, socket) in sockets {
         if !matches!(socket.state, SocketStateV1::Tcp(_)) {
             let crowded = sockets.iter().any(|(other, at)| other != id && shares_port(at, socket));
-            maker.made.insert(*id, make(socket, crowded)?);
+            let made = maker.further.in_net_of(*id, || make(socket, crowded))?;
+            maker.made.insert(*id, made);
         }
     }
     // When all are bound: one of them may have given up the option since.

@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 /// Makes all netlink sockets.
 pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &[(OpenFileId, &SocketV1)]) -> RestoreResult<()> {
     for (id, record) in sockets {
-        maker.made.insert(*id, make(record)?);
+        let made = maker.further.in_net_of(*id, || make(record))?;
+        maker.made.insert(*id, made);
     }
     Ok(())
 }

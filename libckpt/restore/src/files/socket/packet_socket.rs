@@ -20,7 +20,8 @@ const ADDRESS: usize = 8;
 pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &[(OpenFileId, &SocketV1)]) -> RestoreResult<()> {
     for (id, record) in sockets {
         if let SocketStateV1::Packet(packet) = &record.state {
-            maker.made.insert(*id, make(record, packet)?);
+            let made = maker.further.in_net_of(*id, || make(record, packet))?;
+            maker.made.insert(*id, made);
         }
     }
     Ok(())

@@ -6,6 +6,7 @@ use super::{options, unix_name};
 use crate::error::{RestoreError, RestoreResult};
 use crate::files::Maker;
 use crate::files::common::show;
+use crate::namespaces::Further;
 use ckpt_image::record::{OpenFileId, SocketStateV1, SocketV1};
 use ckpt_sys::{SysError, pidfd, socket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,12 +15,17 @@ type Sockets<'a> = [(OpenFileId, &'a SocketV1)];
 
 /// Makes all AF_UNIX sockets.
 pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &Sockets<'_>) -> RestoreResult<()> {
+    let further = maker.further;
     for (id, record) in sockets {
         let made = match &record.state {
-            SocketStateV1::Listening { backlog } => make_listener(maker, *id, record, *backlog)?,
+            SocketStateV1::Listening { backlog } => {
+                further.in_net_of(*id, || make_listener(maker, *id, record, *backlog))?
+            }
             SocketStateV1::Unconnected
             | SocketStateV1::ConnectedTo { .. }
-            | SocketStateV1::ConnectedWithin { .. } => make_bound(maker, record)?,
+            | SocketStateV1::ConnectedWithin { .. } => {
+                further.in_net_of(*id, || make_bound(maker, record))?
+            }
             _ => continue,
         };
         maker.made.insert(*id, made);
@@ -34,7 +40,7 @@ pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &Sockets<'_>) -> Rest
                 let site = maker.holder(*id);
                 let (made, peer) = remote_pair(maker, site, record.kind)?;
                 options::all(made.as_fd(), record)?;
-                match listener_named(sockets, record) {
+                match listener_named(further, sockets, (*id, record)) {
                     None => unix_name::bind(maker, made.as_fd(), record)?,
                     Some(_) if record.local.get(2) == Some(&0) => {}
                     Some(_) => unix_name::bind_to_ghost(maker, made.as_fd(), record)?,
@@ -48,7 +54,7 @@ pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &Sockets<'_>) -> Rest
     // A connection that waits to be accepted comes last: nothing that is accepted here is taken for it.
     for (id, record) in sockets {
         if let SocketStateV1::InBacklog { listener_inode } = record.state {
-            let client = make_bound(maker, record)?;
+            let client = further.in_net_of(*id, || make_bound(maker, record))?;
             let site = maker.holder(*id);
             connect_to_listener(maker, sockets, site, client.as_fd(), listener_inode)?;
             maker.made.insert(*id, client);
@@ -58,7 +64,11 @@ pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &Sockets<'_>) -> Rest
     for (id, record) in sockets {
         if let SocketStateV1::ConnectedTo { address } = &record.state {
             let named = |other: &SocketV1| !address.is_empty() && other.local == *address;
-            let name = match sockets.iter().find(|(_, other)| named(other)) {
+            let mut named = sockets.iter().filter(|(_, other)| named(other));
+            let near = named.clone().find(|(other, _)| further.share_net(*other, *id));
+            // An abstract name is of one network namespace.
+            let far = if address.get(2) == Some(&0) { None } else { named.next() };
+            let name = match near.or(far) {
                 Some((peer, other)) => unix_name::reachable(maker, maker.made(*peer)?, other)?,
                 None => address.clone(),
             };
@@ -137,11 +147,16 @@ fn make_listener(
     Ok(made)
 }
 
-/// The listener that accepted a socket: it has its name from it.
-fn listener_named<'a>(sockets: &Sockets<'a>, record: &SocketV1) -> Option<(OpenFileId, &'a SocketV1)> {
+/// The listener that accepted a socket: it has its name and its network namespace from it.
+fn listener_named<'a>(
+    further: &Further,
+    sockets: &Sockets<'a>,
+    (id, record): (OpenFileId, &SocketV1),
+) -> Option<(OpenFileId, &'a SocketV1)> {
     let listens = |other: &SocketV1| matches!(other.state, SocketStateV1::Listening { .. });
-    let found = sockets.iter().find(|(_, other)| {
-        !record.local.is_empty() && listens(other) && other.local == record.local && other.kind == record.kind
+    let is_like = |other: &SocketV1| other.local == record.local && other.kind == record.kind;
+    let found = sockets.iter().find(|(listener, other)| {
+        !record.local.is_empty() && listens(other) && is_like(other) && further.share_net(*listener, id)
     });
     found.copied()
 }
@@ -160,12 +175,14 @@ fn make_connected(
     let missing = || RestoreError::Inconsistent { what: format!("socket {peer_inode} is not in it") };
     let (peer_id, peer) = *sockets.iter().find(|(_, other)| other.inode == peer_inode).ok_or_else(missing)?;
     // The one that was accepted has its listener's name.
-    let accepted = listener_named(sockets, record).map(|listener| (listener, true));
-    let accepted = accepted.or_else(|| listener_named(sockets, peer).map(|listener| (listener, false)));
+    let further = maker.further;
+    let accepted = listener_named(further, sockets, (id, record)).map(|listener| (listener, true));
+    let other_way = || listener_named(further, sockets, (peer_id, peer)).map(|listener| (listener, false));
+    let accepted = accepted.or_else(other_way);
     let (first, second) = match accepted {
         Some(((listener_id, listener), first_is_server)) => {
-            let client_record = if first_is_server { peer } else { record };
-            let client = make_bound(maker, client_record)?;
+            let (client_id, client_record) = if first_is_server { (peer_id, peer) } else { (id, record) };
+            let client = further.in_net_of(client_id, || make_bound(maker, client_record))?;
             // The client's process is the one that the server sees.
             let pid = match &peer.state {
                 SocketStateV1::Connected { peer_creds, .. } if !first_is_server => peer_creds.0,

@@ -43,7 +43,7 @@ pub(super) fn fill(
                 Some(sender) => send_all(maker, sender, message, &[])?,
                 None => {
                     let to = unix_name::reachable(maker, maker.made(*id)?, record)?;
-                    send_by_name(maker, sockets, &to, message)?;
+                    send_by_name(maker, sockets, (*id, &to), message)?;
                 }
             }
         }
@@ -64,18 +64,20 @@ pub(super) fn fill(
 fn send_by_name(
     maker: &Maker<'_, '_>,
     sockets: &[(OpenFileId, &SocketV1)],
-    to: &[u8],
+    (receiver, to): (OpenFileId, &[u8]),
     message: &DatagramV1,
 ) -> RestoreResult<()> {
+    let further = maker.further;
     let named = |other: &SocketV1| {
         !message.from.is_empty() && other.local == message.from && other.kind == libc::SOCK_DGRAM
     };
-    match sockets.iter().find(|(_, other)| named(other)) {
+    let mut named = sockets.iter().filter(|(_, other)| named(other));
+    match named.clone().find(|(id, _)| further.share_net(*id, receiver)).or_else(|| named.next()) {
         Some((id, _)) => send_all(maker, maker.made(*id)?, message, to),
-        None => {
+        None => further.in_net_of(receiver, || {
             let nobody = socket::new(libc::AF_UNIX, libc::SOCK_DGRAM, 0)?;
             send_all(maker, nobody.as_fd(), message, to)
-        }
+        }),
     }
 }
 

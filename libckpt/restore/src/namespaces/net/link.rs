@@ -55,7 +55,8 @@ pub(super) fn make(links: &[LinkV1], outer: Option<&File>) -> RestoreResult<()> 
     let outside = links.iter().filter_map(|link| link.outside.as_ref());
     let outside: Vec<_> = outside.collect();
     let Some(outer) = outer.filter(|_| !outside.is_empty()) else { return Ok(()) };
-    within(outer, || outside.iter().try_for_each(|link| connect(link)))
+    let connect_all = || outside.iter().try_for_each(|link| connect(link));
+    namespace::within(Namespace::Net, Some(outer.as_fd()), connect_all)
 }
 
 /// struct ifinfomsg: family, pad, type, index, flags, change.
@@ -123,16 +124,6 @@ fn refused(link: &LinkV1, error: &SysError) -> RestoreError {
             remedy: format!("Load its driver (modprobe {}), or run ckpt as root", link.kind),
         },
     }
-}
-
-/// Does something in another network namespace.
-fn within(outer: &File, work: impl FnOnce() -> RestoreResult<()>) -> RestoreResult<()> {
-    let own = "/proc/self/ns/net";
-    let own = File::open(own).map_err(|error| SysError::new("open", own, error))?;
-    namespace::join(outer.as_fd(), &[Namespace::Net])?;
-    let outcome = work();
-    namespace::join(own.as_fd(), &[Namespace::Net])?;
-    outcome
 }
 
 /// Gives the outer end of a veth pair, in whose namespace this process is, what it had.

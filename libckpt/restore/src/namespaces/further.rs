@@ -1,0 +1,141 @@
+//! Namespaces that processes of the job are in, but not its root. They are made before the processes, by a thread of ours that leaves them open;
+//! each process is moved there at its birth, if its parent has not been.
+use super::net;
+use crate::builder::Builder;
+use crate::error::{RestoreError, RestoreResult};
+use ckpt_image::Image;
+use ckpt_image::record::{FurtherNamespaceV1, NamespaceContentsV1, OpenFileId};
+use ckpt_sys::namespace::{self, Namespace};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+/// The further namespaces of a job under construction. They go with this unless processes are in them.
+#[derive(Debug, Default)]
+pub(crate) struct Further {
+    places: Vec<Place>,
+    /// Those of this process, and of the job's root.
+    own: BTreeMap<Namespace, File>,
+}
+
+#[derive(Debug)]
+struct Place {
+    namespace: Namespace,
+    open: File,
+    members: Vec<i32>,
+    files: Vec<OpenFileId>,
+}
+
+/// Which further namespaces processes are in, by pid and kind: indices of places.
+pub(crate) type Whereabouts = BTreeMap<i32, BTreeMap<Namespace, usize>>;
+
+impl Further {
+    /// Makes all of an image, and what is in them.
+    pub(crate) fn make(image: &Image) -> RestoreResult<Self> {
+        let records: Vec<FurtherNamespaceV1> = image.records()?;
+        let mut made = Self::default();
+        for record in &records {
+            if let NamespaceContentsV1::Net(net) = &record.contents {
+                net::check(net)?;
+            }
+        }
+        for FurtherNamespaceV1 { members, files, contents } in records {
+            let namespace = kind(&contents);
+            let own = namespace::open_own(namespace)?;
+            let open = std::thread::scope(|scope| scope.spawn(|| make(&contents, &own)).join());
+            let open = open.map_err(|_| RestoreError::Inconsistent {
+                what: format!("making a {} namespace failed", namespace.name()),
+            })??;
+            made.own.insert(namespace, own);
+            made.places.push(Place { namespace, open, members, files });
+        }
+        Ok(made)
+    }
+
+    /// Does something with this thread in the network namespace of an open file.
+    pub(crate) fn in_net_of<T>(
+        &self,
+        file: OpenFileId,
+        work: impl FnOnce() -> RestoreResult<T>,
+    ) -> RestoreResult<T> {
+        let place = self.net_of(file).map(|at| self.places[at].open.as_fd());
+        namespace::within(Namespace::Net, place, work)
+    }
+
+    /// Whether two open files are in one network namespace.
+    pub(crate) fn share_net(&self, one: OpenFileId, other: OpenFileId) -> bool {
+        self.net_of(one) == self.net_of(other)
+    }
+
+    fn net_of(&self, file: OpenFileId) -> Option<usize> {
+        let is_its = |place: &Place| place.namespace == Namespace::Net && place.files.contains(&file);
+        self.places.iter().position(is_its)
+    }
+
+    /// Moves process `pid`, which `parent` has just made and whose calls go through `builder`, to the namespaces that it was in. One that is not of
+    /// the job for good stays where it is.
+    pub(crate) fn settle(
+        &self,
+        builder: &mut Builder<'_>,
+        whereabouts: &mut Whereabouts,
+        (pid, parent): (i32, i32),
+        stays: bool,
+    ) -> RestoreResult<()> {
+        if self.places.is_empty() {
+            return Ok(());
+        }
+        let mut now = whereabouts.get(&parent).cloned().unwrap_or_default();
+        if stays {
+            let theirs = self.places.iter().enumerate().filter(|(_, place)| place.members.contains(&pid));
+            let wanted: BTreeMap<Namespace, usize> =
+                theirs.map(|(at, place)| (place.namespace, at)).collect();
+            for (namespace, own) in &self.own {
+                if now.get(namespace) != wanted.get(namespace) {
+                    let place = wanted.get(namespace).map_or(own, |at| &self.places[*at].open);
+                    enter(builder, *namespace, place.as_fd())?;
+                }
+            }
+            now = wanted;
+        }
+        whereabouts.insert(pid, now);
+        Ok(())
+    }
+}
+
+fn kind(contents: &NamespaceContentsV1) -> Namespace {
+    match contents {
+        NamespaceContentsV1::Uts(_) => Namespace::Uts,
+        NamespaceContentsV1::Net(_) => Namespace::Net,
+    }
+}
+
+/// In a thread of its own: makes a namespace; `own` is the one that this process is in.
+fn make(contents: &NamespaceContentsV1, own: &File) -> RestoreResult<File> {
+    let namespace = kind(contents);
+    match contents {
+        NamespaceContentsV1::Net(net) if net.path.is_some() => {
+            net::join(net.path.as_deref().unwrap_or_default())?;
+        }
+        _ => namespace::unshare(&[namespace])?,
+    }
+    match contents {
+        NamespaceContentsV1::Uts(uts) => namespace::set_names(&uts.hostname, &uts.domainname)?,
+        NamespaceContentsV1::Net(net) => net::furnish(net, Some(own))?,
+    }
+    Ok(namespace::open_own(namespace)?)
+}
+
+/// Has a process fetch our descriptor of a namespace (pidfd_getfd(2)), and go there.
+fn enter(builder: &mut Builder<'_>, namespace: Namespace, place: BorrowedFd<'_>) -> RestoreResult<()> {
+    let object = format!("a {} namespace", namespace.name());
+    let word = |number: i32| u64::from(number.unsigned_abs());
+    let own = u64::from(std::process::id());
+    let ckpt = builder.call("pidfd_open", &"ckpt", libc::SYS_pidfd_open, &[own, 0])?;
+    let args = [ckpt, word(place.as_raw_fd()), 0];
+    let fetched = builder.call("pidfd_getfd", &object, libc::SYS_pidfd_getfd, &args)?;
+    builder.call("setns", &object, libc::SYS_setns, &[fetched, word(namespace.flag())])?;
+    for number in [fetched, ckpt] {
+        builder.call("close", &object, libc::SYS_close, &[number])?;
+    }
+    Ok(())
+}
