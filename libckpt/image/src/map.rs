@@ -28,6 +28,42 @@ pub(crate) enum Place {
         /// Slot.
         slot: u64,
     },
+    /// The exclusive or of two pages that are stored: of what changed, and of the page that it changed in, which is a whole one.
+    Delta {
+        /// Number of the pack that has what changed.
+        pack: u32,
+        /// Slot.
+        slot: u64,
+        /// Number of the pack that has the other.
+        base_pack: u32,
+        /// Its slot.
+        base_slot: u64,
+    },
+}
+
+impl Place {
+    /// The pack and slot of each page that is to be read for it: its own, and that of its base.
+    pub(crate) fn slots(self) -> impl Iterator<Item = (u32, u64)> {
+        let (own, base) = match self {
+            Self::Absent => (None, None),
+            Self::Stored { pack, slot } => (Some((pack, slot)), None),
+            Self::Delta { pack, slot, base_pack, base_slot } => {
+                (Some((pack, slot)), Some((base_pack, base_slot)))
+            }
+        };
+        own.into_iter().chain(base)
+    }
+
+    /// The same place by other numbers of packs.
+    pub(crate) fn renumbered(self, mut number: impl FnMut(u32) -> u32) -> Self {
+        match self {
+            Self::Absent => Self::Absent,
+            Self::Stored { pack, slot } => Self::Stored { pack: number(pack), slot },
+            Self::Delta { pack, slot, base_pack, base_slot } => {
+                Self::Delta { pack: number(pack), slot, base_pack: number(base_pack), base_slot }
+            }
+        }
+    }
 }
 
 impl Value for Place {
@@ -35,6 +71,9 @@ impl Value for Place {
         match self {
             Self::Absent => Self::Absent,
             Self::Stored { pack, slot } => Self::Stored { pack, slot: slot + pages },
+            Self::Delta { pack, slot, base_pack, base_slot } => {
+                Self::Delta { pack, slot: slot + pages, base_pack, base_slot: base_slot + pages }
+            }
         }
     }
 }

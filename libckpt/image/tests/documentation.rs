@@ -61,7 +61,7 @@ fn digest(parts: &[&[u8]]) -> [u8; 32] {
 fn file(path: &Path, role: u8) -> Vec<u8> {
     let bytes = fs::read(path).unwrap();
     let name = path.file_name().unwrap().to_str().unwrap();
-    assert_eq!(bytes[..12], [0x89, 0x63, 0x6b, 0x70, 0x74, 0x0d, 0x0a, 0x1a, 1, 0, role, 0]);
+    assert_eq!(bytes[..12], [0x89, 0x63, 0x6b, 0x70, 0x74, 0x0d, 0x0a, 0x1a, 2, 0, role, 0]);
     assert_eq!(bytes[32..96], [name.as_bytes(), &vec![0; 64 - name.len()]].concat());
     assert_eq!(bytes[96..128], digest(&[&bytes[..96]]));
     if role != 1 && role != 5 {
@@ -74,10 +74,12 @@ fn file(path: &Path, role: u8) -> Vec<u8> {
 /// A pack's pages by slot.
 fn pack(path: &Path) -> Vec<Option<Vec<u8>>> {
     let bytes = file(path, 5);
-    let end = bytes.len() - 48;
+    let end = bytes.len() - 80;
     let blocks = u32_at(&bytes, end);
     let table = end - 40 * blocks;
-    assert_eq!(bytes[end + 16..], digest(&[&bytes[..128], &bytes[table..end + 16]]));
+    assert_eq!(bytes[end + 48..], digest(&[&bytes[..128], &bytes[table..end + 48]]));
+    let hashes = &bytes[table - 16 * u64_at(&bytes, end + 8)..table];
+    assert_eq!(bytes[end + 16..end + 48], digest(&[hashes]));
     let (mut slots, mut at) = (Vec::new(), 128);
     for entry in bytes[table..end].chunks(40) {
         let stored = &bytes[at..at + u32_at(entry, 0)];
@@ -93,14 +95,30 @@ fn pack(path: &Path) -> Vec<Option<Vec<u8>>> {
         block.resize(64, None);
         slots.extend(block);
     }
-    assert_eq!(at, table);
+    assert_eq!(at + hashes.len(), table);
     assert_eq!(u64_at(&bytes, end + 8), slots.iter().flatten().count());
+    let key = blake3::derive_key("ckpt 2026-11-22 hashes of pages", &bytes[16..32]);
+    let whole = slots.iter().flatten().zip(hashes.chunks(16));
+    let known = whole.filter(|(page, hash)| blake3::keyed_hash(&key, page).as_bytes()[..16] == **hash);
+    // But for the delta.
+    assert!(known.count() + 1 >= hashes.len() / 16);
     slots
+}
+
+/// The body of a records file or a page index.
+fn body(file: &[u8]) -> Vec<u8> {
+    let stored = &file[128..file.len() - 32];
+    let bytes = match u32_at(stored, 0) {
+        0 => stored[16..].to_vec(),
+        _ => zstd::stream::decode_all(&stored[16..]).unwrap(),
+    };
+    assert_eq!((u32_at(stored, 4), u64_at(stored, 8)), (0, bytes.len()));
+    bytes
 }
 
 #[test]
 fn the_page_is_enough_to_read_a_store() {
-    let store = root().join("tests/golden/store-v1");
+    let store = root().join("tests/golden/store-v2");
     assert_eq!(file(&store.join("format"), 1).len(), 128);
     let mut manifests: Vec<PathBuf> =
         fs::read_dir(store.join("manifests")).unwrap().map(|e| e.unwrap().path()).collect();
@@ -131,8 +149,8 @@ fn the_page_is_enough_to_read_a_store() {
         assert_eq!((data.len(), &data[data.len() - 32..]), (length, closing));
         assert_eq!(role, [3, 4, 5][n.min(2)]);
         match role {
-            3 => check_records(&data[128..data.len() - 32]),
-            4 => runs = check_index(&data[128..data.len() - 32], &mut packs),
+            3 => check_records(&body(&data)),
+            4 => runs = check_index(&body(&data), &mut packs),
             _ => assert_eq!(packs[n - 2], name),
         }
     }
@@ -159,19 +177,23 @@ fn check_records(body: &[u8]) {
 
 fn check_index(body: &[u8], packs: &mut Vec<String>) -> usize {
     let (p, live, absent, runs) = (u32_at(body, 4), u64_at(body, 8), u64_at(body, 16), u64_at(body, 24));
-    assert_eq!(u32_at(body, 0), 1);
-    assert_eq!(body.len(), 32 + 64 * p + 24 * (live + absent) + 32 * runs);
-    for name in body[32..32 + 64 * p].chunks(64) {
+    let deltas = u64_at(body, 32);
+    assert_eq!((u32_at(body, 0), deltas), (3, 1));
+    assert_eq!(body.len(), 40 + 64 * p + 24 * (live + absent) + 32 * runs + 48 * deltas);
+    for name in body[40..40 + 64 * p].chunks(64) {
         packs.push(String::from_utf8(name.iter().copied().take_while(|b| *b != 0).collect()).unwrap());
     }
     let mut ranges =
-        body[32 + 64 * p..].chunks(24).map(|r| [u32_at(r, 0), u32_at(r, 4), u64_at(r, 8), u64_at(r, 16)]);
+        body[40 + 64 * p..].chunks(24).map(|r| [u32_at(r, 0), u32_at(r, 4), u64_at(r, 8), u64_at(r, 16)]);
     assert_eq!(
         [ranges.next(), ranges.next(), ranges.next()],
         [Some([0, 1, 0, 80]), Some([1, 7, 1, 1]), Some([2, 1, 0, 2])]
     );
     assert_eq!((live, absent, ranges.next()), (3, 1, Some([0, 1, 4, 2])));
-    let first = &body[32 + 64 * p + 24 * (live + absent)..];
+    let first = &body[40 + 64 * p + 24 * (live + absent)..];
     assert_eq!((u32_at(first, 0), u32_at(first, 4), u64_at(first, 8), u32_at(first, 24)), (0, 1, 2, 1));
+    let delta = &first[32 * runs..];
+    assert_eq!((u32_at(delta, 4), u64_at(delta, 8), u32_at(delta, 24)), (1, 60, 1));
+    assert!(u32_at(delta, 28) != u32_at(delta, 40), "in its pack, and the parent's");
     runs
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use wincode::{SchemaRead, SchemaWrite};
 
 /// Version of the format that this library writes, and the newest that it reads.
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 /// Bytes of a file header. The layout is the same in all versions to come.
 pub(crate) const HEADER_LEN: usize = 128;
 /// Bytes of a BLAKE3 digest.
@@ -96,7 +96,16 @@ pub(crate) fn encode_header(role: Role, store: StoreId, name: &str) -> [u8; HEAD
     header
 }
 
-/// Checks that `bytes` begin with the header of the file that belongs at `path`; gives the store that it says it is of.
+/// What a header says that its reader did not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// The store that the file is of.
+    pub(crate) store: StoreId,
+    /// The version of the format that it is in.
+    pub(crate) version: u16,
+}
+
+/// Checks that `bytes` begin with the header of the file that belongs at `path`.
 ///
 /// `store` and `name` are what it has to say; None accepts any.
 pub(crate) fn check_header(
@@ -105,7 +114,7 @@ pub(crate) fn check_header(
     role: Role,
     store: Option<StoreId>,
     name: Option<&str>,
-) -> Result<StoreId, StoreError> {
+) -> Result<Header, StoreError> {
     let Some(header) = bytes.get(..HEADER_LEN) else {
         return Err(StoreError::corrupt(path, format!("{} bytes are too few for a header", bytes.len())));
     };
@@ -138,7 +147,7 @@ pub(crate) fn check_header(
     if let Some(store) = store.filter(|s| *s != found_store) {
         return swapped(format!("of store {found_store:?}"), format!("one of store {store:?}"));
     }
-    Ok(found_store)
+    Ok(Header { store: found_store, version })
 }
 
 /// A whole file: header, body, digest of both.
@@ -151,15 +160,15 @@ pub(crate) fn seal(role: Role, store: StoreId, name: &str, body: &[u8]) -> Vec<u
     file
 }
 
-/// Checks a file made by [`seal`]; gives its body and its digest.
+/// Checks a file made by [`seal`]; gives its body, its digest, and the version of the format that it is in.
 pub(crate) fn unseal<'a>(
     file: &'a [u8],
     path: &Path,
     role: Role,
     store: Option<StoreId>,
     name: Option<&str>,
-) -> Result<(&'a [u8], [u8; DIGEST_LEN]), StoreError> {
-    check_header(file, path, role, store, name)?;
+) -> Result<(&'a [u8], [u8; DIGEST_LEN], u16), StoreError> {
+    let Header { version, .. } = check_header(file, path, role, store, name)?;
     let Some(end) = file.len().checked_sub(DIGEST_LEN).filter(|end| *end >= HEADER_LEN) else {
         return Err(StoreError::corrupt(path, "cut short"));
     };
@@ -167,5 +176,5 @@ pub(crate) fn unseal<'a>(
     if blake3::hash(&file[..end]) != digest {
         return Err(StoreError::corrupt(path, "its bytes do not match its checksum"));
     }
-    Ok((&file[HEADER_LEN..end], digest))
+    Ok((&file[HEADER_LEN..end], digest, version))
 }

@@ -124,7 +124,7 @@ pub(crate) fn decode_manifest(
     store: StoreId,
     name: &str,
 ) -> Result<Manifest, StoreError> {
-    let (body, _) = unseal(file, path, Role::Manifest, Some(store), Some(name))?;
+    let (body, _, _) = unseal(file, path, Role::Manifest, Some(store), Some(name))?;
     let manifest = decode_manifest_body(body, path)?;
     match manifest.fault() {
         Some(fault) => Err(StoreError::corrupt(path, format!("it has {fault}"))),

@@ -1,6 +1,7 @@
 //! The bytes of a store's files and of an exported checkpoint, as `docs/image-format.md` describes them.
 //!
 //! Whoever changes a file of this module changes that page: it carries the hash of their source, which a test checks.
+mod body;
 mod header;
 mod manifest;
 mod pack;
@@ -11,11 +12,12 @@ mod stream;
 pub use header::Role;
 pub use manifest::{FileRef, Kind, Manifest, Stats};
 
-pub(crate) use header::{HEADER_LEN, StoreId, check_header, encode_header, seal, unseal};
+pub(crate) use body::{unwrap, wrap};
+pub(crate) use header::{HEADER_LEN, Header, StoreId, check_header, encode_header, seal, unseal};
 pub(crate) use manifest::{decode_manifest, decode_manifest_body, encode_manifest, encode_manifest_body};
 pub(crate) use pack::{
-    BLOCK_LEN, BLOCK_PAGES, BlockCodec, BlockEntry, PackTable, TRAILER_LEN, check_block, compress_block,
-    decode_trailer,
+    BLOCK_LEN, BLOCK_PAGES, BlockCodec, BlockEntry, HASH_LEN, PackTable, PageHash, UNKNOWN_HASH, check_block,
+    compress_block, decode_trailer, hash_key, hash_page, trailer_len,
 };
 pub(crate) use pages::{PagesFile, decode_pages, decode_pages_body, encode_pages, encode_pages_body};
 pub(crate) use records::{RawRecord, append_record, decode_record, split_records};

@@ -1,4 +1,4 @@
-//! Packs: blocks of compressed pages, then the table of blocks, then a trailer.
+//! Packs: blocks of compressed pages, then the pages' hashes, the table of blocks, and a trailer.
 use super::header::{DIGEST_LEN, HEADER_LEN};
 use super::{array, u16_at, u32_at, u64_at};
 use crate::StoreError;
@@ -10,8 +10,30 @@ use std::path::Path;
 pub(crate) const BLOCK_PAGES: usize = 64;
 /// Most bytes of a block, stored or not.
 pub(crate) const BLOCK_LEN: usize = BLOCK_PAGES * PAGE_SIZE;
-/// count u32, reserved u32, pages u64, digest.
-pub(crate) const TRAILER_LEN: usize = 16 + DIGEST_LEN;
+/// First version of the format whose packs have hashes of pages.
+const HASHES_SINCE: u16 = 2;
+/// Bytes of a page's hash.
+pub(crate) const HASH_LEN: usize = 16;
+
+/// Tells pages apart: BLAKE3, keyed by the store, cut to its first bytes. Of a page that is stored as a delta, it is that of the page itself.
+pub(crate) type PageHash = [u8; HASH_LEN];
+/// The hash of a page that nobody knows the hash of.
+pub(crate) const UNKNOWN_HASH: PageHash = [0; HASH_LEN];
+
+/// Bytes of a trailer: count u32, reserved u32, pages u64, digest of the hashes if there are any, digest.
+pub(crate) fn trailer_len(version: u16) -> usize {
+    16 + DIGEST_LEN * if version < HASHES_SINCE { 1 } else { 2 }
+}
+
+/// What the hashes of a store's pages are keyed with.
+pub(crate) fn hash_key(store: super::StoreId) -> [u8; 32] {
+    blake3::derive_key("ckpt 2026-11-22 hashes of pages", &store.0)
+}
+
+/// The hash of a page.
+pub(crate) fn hash_page(key: &[u8; 32], page: &[u8]) -> PageHash {
+    array(blake3::keyed_hash(key, page).as_bytes(), 0)
+}
 const ENTRY_LEN: usize = 8 + DIGEST_LEN;
 
 /// How a block's bytes are stored.
@@ -118,8 +140,12 @@ pub(crate) struct PackTable {
     pub(crate) blocks: Vec<BlockEntry>,
     /// Where each begins.
     pub(crate) offsets: Vec<u64>,
-    /// Where the next would begin: where the table begins.
+    /// Where the next would begin.
     pub(crate) end: u64,
+    /// The hashes of all pages, of a pack that is being written.
+    pub(crate) hashes: Vec<PageHash>,
+    /// The digest of the hashes; None: the pack has none.
+    pub(crate) hashes_digest: Option<[u8; DIGEST_LEN]>,
 }
 
 impl PackTable {
@@ -127,7 +153,13 @@ impl PackTable {
         Self { end: HEADER_LEN as u64, ..Self::default() }
     }
 
-    pub(crate) fn push(&mut self, entry: BlockEntry) {
+    /// Adds a block of a pack that is being written; `hashes` are those of its pages.
+    pub(crate) fn push_hashed(&mut self, entry: BlockEntry, hashes: &[PageHash]) {
+        self.push(entry);
+        self.hashes.extend((0..usize::from(entry.pages)).map(|n| hashes.get(n).unwrap_or(&UNKNOWN_HASH)));
+    }
+
+    fn push(&mut self, entry: BlockEntry) {
         self.blocks.push(entry);
         self.offsets.push(self.end);
         self.end += u64::from(entry.stored);
@@ -140,26 +172,38 @@ impl PackTable {
 
     /// Bytes of the pack that has this table.
     pub(crate) fn file_len(&self) -> u64 {
-        self.end + (self.blocks.len() * ENTRY_LEN + TRAILER_LEN) as u64
+        let version = if self.hashes_digest.is_some() { HASHES_SINCE } else { HASHES_SINCE - 1 };
+        let trailer = trailer_len(version);
+        self.end + self.hashes_len() + (self.blocks.len() * ENTRY_LEN + trailer) as u64
     }
 
-    /// Table and trailer; the digest that ends them covers the header too.
-    pub(crate) fn encode(&self, header: &[u8; HEADER_LEN]) -> io::Result<(Vec<u8>, [u8; DIGEST_LEN])> {
+    /// Bytes of the hashes, which begin where the blocks end.
+    pub(crate) fn hashes_len(&self) -> u64 {
+        if self.hashes_digest.is_some() { self.pages() * HASH_LEN as u64 } else { 0 }
+    }
+
+    /// Hashes, table and trailer; the digest that ends them covers the header too.
+    pub(crate) fn encode(&mut self, header: &[u8; HEADER_LEN]) -> io::Result<(Vec<u8>, [u8; DIGEST_LEN])> {
         let count = u32::try_from(self.blocks.len()).map_err(|_| io::Error::other("too many blocks"))?;
-        let mut out = Vec::with_capacity(self.blocks.len() * ENTRY_LEN + TRAILER_LEN);
+        let mut out = self.hashes.concat();
+        let hashes_digest = *blake3::hash(&out).as_bytes();
+        self.hashes_digest = Some(hashes_digest);
+        let table = out.len();
         for block in &self.blocks {
             out.extend_from_slice(&block.encode());
         }
         out.extend_from_slice(&count.to_le_bytes());
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&self.pages().to_le_bytes());
-        let digest = *blake3::Hasher::new().update(header).update(&out).finalize().as_bytes();
+        out.extend_from_slice(&hashes_digest);
+        let digest = *blake3::Hasher::new().update(header).update(&out[table..]).finalize().as_bytes();
         out.extend_from_slice(&digest);
         Ok((out, digest))
     }
 
     /// Checks and decodes `tail`, which is the table and the trailer of a pack of `file_len` bytes.
     pub(crate) fn decode(
+        version: u16,
         header: &[u8],
         tail: &[u8],
         file_len: u64,
@@ -172,10 +216,12 @@ impl PackTable {
             return Err(bad("wrong checksum"));
         }
         let mut table = Self::new();
-        for entry in tail[..body - 16].chunks(ENTRY_LEN) {
+        let entries = tail.len().checked_sub(trailer_len(version)).ok_or_else(|| bad("cut short"))?;
+        let (entries, trailer) = tail.split_at(entries);
+        for entry in entries.chunks(ENTRY_LEN) {
             table.push(BlockEntry::decode(entry).map_err(bad)?);
         }
-        let trailer = &tail[body - 16..];
+        table.hashes_digest = (version >= HASHES_SINCE).then(|| array(trailer, 16));
         if table.pages() != u64_at(trailer, 8) || trailer[4..8] != [0; 4] || table.file_len() != file_len {
             return Err(bad("it does not fit the file"));
         }
@@ -186,7 +232,7 @@ impl PackTable {
 /// From the trailer, which the digest has not been checked of yet: bytes of table and trailer, bounded by the file's length.
 pub(crate) fn decode_trailer(trailer: &[u8], file_len: u64, path: &Path) -> Result<usize, StoreError> {
     let count = u64::from(u32_at(trailer, 0));
-    let tail = count * ENTRY_LEN as u64 + TRAILER_LEN as u64;
+    let tail = count * ENTRY_LEN as u64 + trailer.len() as u64;
     match usize::try_from(tail) {
         Ok(len) if tail + HEADER_LEN as u64 <= file_len => Ok(len),
         _ => Err(StoreError::corrupt(path, "block table: longer than its file")),

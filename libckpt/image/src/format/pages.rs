@@ -1,7 +1,7 @@
 //! The page index: which pages a checkpoint has, and where.
-use super::{Role, StoreId, array, seal, u32_at, u64_at, unseal};
+use super::{Role, StoreId, array, seal, u32_at, u64_at, unseal, unwrap, wrap};
 use crate::StoreError;
-use crate::map::{END_OF_PAGES, ExtentMap, PageSet, Place, Value};
+use crate::map::{END_OF_PAGES, ExtentMap, PageSet, Place};
 use crate::page::Space;
 use crate::record::{GhostId, MmId, ShmemId};
 use std::path::Path;
@@ -10,7 +10,10 @@ const COUNTS_LEN: usize = 32;
 const NAME_LEN: usize = 64;
 const RANGE_LEN: usize = 24;
 const RUN_LEN: usize = 32;
+const DELTA_LEN: usize = 48;
 const FLAG_LIVE: u32 = 1;
+/// A count of delta runs follows the other counts.
+const FLAG_DELTAS: u32 = 2;
 
 /// What a page index says.
 #[derive(Debug, Clone, Default)]
@@ -25,14 +28,15 @@ pub(crate) struct PagesFile {
 
 /// The file of a page index.
 pub(crate) fn encode_pages(index: &PagesFile, store: StoreId, name: &str) -> Vec<u8> {
-    seal(Role::Pages, store, name, &encode_pages_body(index))
+    seal(Role::Pages, store, name, &wrap(&encode_pages_body(index)))
 }
 
 /// What is between header and digest.
 pub(crate) fn encode_pages_body(index: &PagesFile) -> Vec<u8> {
     let mut runs = Vec::new();
     let mut absent = Vec::new();
-    let (mut run_count, mut absent_count) = (0_u64, 0_u64);
+    let mut deltas = Vec::new();
+    let (mut run_count, mut absent_count, mut delta_count) = (0_u64, 0_u64, 0_u64);
     for (space, e) in index.map.iter() {
         match e.value {
             Place::Absent => {
@@ -40,16 +44,18 @@ pub(crate) fn encode_pages_body(index: &PagesFile) -> Vec<u8> {
                 put_range(&mut absent, space, e.first, e.count);
             }
             Place::Stored { pack, slot } => {
-                let mut done = 0;
-                while done < e.count {
-                    let count = u32::try_from(e.count - done).unwrap_or(u32::MAX);
+                for (done, count) in pieces(e.count) {
                     run_count += 1;
-                    put_space(&mut runs, space);
-                    runs.extend_from_slice(&(e.first + done).to_le_bytes());
-                    runs.extend_from_slice(&(slot + done).to_le_bytes());
-                    runs.extend_from_slice(&count.to_le_bytes());
-                    runs.extend_from_slice(&pack.to_le_bytes());
-                    done += u64::from(count);
+                    put_run(&mut runs, space, e.first + done, slot + done, count, pack);
+                }
+            }
+            Place::Delta { pack, slot, base_pack, base_slot } => {
+                for (done, count) in pieces(e.count) {
+                    delta_count += 1;
+                    put_run(&mut deltas, space, e.first + done, slot + done, count, pack);
+                    deltas.extend_from_slice(&(base_slot + done).to_le_bytes());
+                    deltas.extend_from_slice(&base_pack.to_le_bytes());
+                    deltas.extend_from_slice(&[0; 4]);
                 }
             }
         }
@@ -60,13 +66,17 @@ pub(crate) fn encode_pages_body(index: &PagesFile) -> Vec<u8> {
         live_count += 1;
         put_range(&mut live, space, e.first, e.count);
     }
-    let flags = if index.live.is_some() { FLAG_LIVE } else { 0 };
+    let flag = |set: bool, flag: u32| if set { flag } else { 0 };
+    let flags = flag(index.live.is_some(), FLAG_LIVE) | flag(delta_count > 0, FLAG_DELTAS);
     let packs = u32::try_from(index.packs.len()).expect("each pack is a file");
     let mut body = Vec::with_capacity(COUNTS_LEN + live.len() + absent.len() + runs.len());
     body.extend_from_slice(&flags.to_le_bytes());
     body.extend_from_slice(&packs.to_le_bytes());
     for count in [live_count, absent_count, run_count] {
         body.extend_from_slice(&count.to_le_bytes());
+    }
+    if delta_count > 0 {
+        body.extend_from_slice(&delta_count.to_le_bytes());
     }
     for pack in &index.packs {
         let mut field = [0; NAME_LEN];
@@ -76,6 +86,7 @@ pub(crate) fn encode_pages_body(index: &PagesFile) -> Vec<u8> {
     body.extend_from_slice(&live);
     body.extend_from_slice(&absent);
     body.extend_from_slice(&runs);
+    body.extend_from_slice(&deltas);
     body
 }
 
@@ -86,8 +97,8 @@ pub(crate) fn decode_pages(
     store: StoreId,
     name: &str,
 ) -> Result<(PagesFile, [u8; 32]), StoreError> {
-    let (body, digest) = unseal(file, path, Role::Pages, Some(store), Some(name))?;
-    Ok((decode_pages_body(body, path)?, digest))
+    let (body, digest, version) = unseal(file, path, Role::Pages, Some(store), Some(name))?;
+    Ok((decode_pages_body(&unwrap(version, body, path)?, path)?, digest))
 }
 
 /// Decodes what is between header and digest, which the caller has checked.
@@ -100,20 +111,29 @@ fn decode_body(body: &[u8]) -> Result<PagesFile, &'static str> {
         return Err("cut short");
     }
     let flags = u32_at(body, 0);
+    let (deltas, start) = match flags & FLAG_DELTAS {
+        0 => (0, COUNTS_LEN),
+        _ if body.len() < COUNTS_LEN + 8 => return Err("cut short"),
+        _ => (u64_at(body, COUNTS_LEN), COUNTS_LEN + 8),
+    };
     let lengths = [
         (u64::from(u32_at(body, 4)), NAME_LEN),
         (u64_at(body, 8), RANGE_LEN),
         (u64_at(body, 16), RANGE_LEN),
         (u64_at(body, 24), RUN_LEN),
+        (deltas, DELTA_LEN),
     ];
-    let mut rest = &body[COUNTS_LEN..];
-    let mut parts: [&[u8]; 4] = [&[]; 4];
+    let mut rest = &body[start..];
+    let mut parts: [&[u8]; 5] = [&[]; 5];
     for (part, (count, size)) in parts.iter_mut().zip(lengths) {
         let bytes = usize::try_from(count).ok().and_then(|n| n.checked_mul(size));
         let bytes = bytes.filter(|n| *n <= rest.len()).ok_or("its counts exceed the file")?;
         (*part, rest) = rest.split_at(bytes);
     }
-    if !rest.is_empty() || flags & !FLAG_LIVE != 0 || (flags == 0 && !parts[1].is_empty()) {
+    if !rest.is_empty()
+        || flags & !(FLAG_LIVE | FLAG_DELTAS) != 0
+        || (flags & FLAG_LIVE == 0 && !parts[1].is_empty())
+    {
         return Err("it does not fit its counts");
     }
     let packs = parts[0].chunks_exact(NAME_LEN).map(pack_name).collect::<Result<Vec<_>, _>>()?;
@@ -130,17 +150,34 @@ fn decode_body(body: &[u8]) -> Result<PagesFile, &'static str> {
         map.insert(space, first, count, Place::Absent);
     }
     order = Order::default();
-    for run in parts[3].chunks_exact(RUN_LEN) {
+    let listed = |pack: u32, slot: u64| {
+        let known = usize::try_from(pack).is_ok_and(|p| p < packs.len()) && slot < END_OF_PAGES;
+        if known { Ok(()) } else { Err("a run in a pack that is not listed") }
+    };
+    let mut put = |run: &[u8], order: &mut Order, place: Place| {
+        place.slots().try_for_each(|(pack, slot)| listed(pack, slot))?;
         let count = u64::from(u32_at(run, 24));
         let (space, first, count) = order.check(get_space(run)?, u64_at(run, 8), count)?;
-        let (slot, pack) = (u64_at(run, 16), u32_at(run, 28));
-        if usize::try_from(pack).map_or(true, |p| p >= packs.len()) || slot >= END_OF_PAGES {
-            return Err("a run in a pack that is not listed");
-        }
         if map.range(space, first..first + count).next().is_some() {
-            return Err("a page both saved and absent");
+            return Err("a page that is said to be in two places");
         }
-        map.insert(space, first, count, Place::Stored { pack, slot });
+        map.insert(space, first, count, place);
+        Ok(())
+    };
+    for run in parts[3].chunks_exact(RUN_LEN) {
+        put(run, &mut order, Place::Stored { pack: u32_at(run, 28), slot: u64_at(run, 16) })?;
+    }
+    order = Order::default();
+    for run in parts[4].chunks_exact(DELTA_LEN) {
+        if u32_at(run, 44) != 0 {
+            return Err("unknown values in a delta run");
+        }
+        let (base_slot, base_pack) = (u64_at(run, 32), u32_at(run, 40));
+        put(
+            run,
+            &mut order,
+            Place::Delta { pack: u32_at(run, 28), slot: u64_at(run, 16), base_pack, base_slot },
+        )?;
     }
     Ok(PagesFile { packs, live: (flags & FLAG_LIVE != 0).then_some(live), map })
 }
@@ -189,6 +226,25 @@ fn put_range(out: &mut Vec<u8>, space: Space, first: u64, count: u64) {
     out.extend_from_slice(&count.to_le_bytes());
 }
 
+/// What a run has of pages in a row: how many come before, and how many they are.
+fn pieces(count: u64) -> impl Iterator<Item = (u64, u32)> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let piece = u32::try_from(count - done).unwrap_or(u32::MAX);
+        let from = done;
+        done += u64::from(piece);
+        (piece > 0).then_some((from, piece))
+    })
+}
+
+fn put_run(out: &mut Vec<u8>, space: Space, first: u64, slot: u64, count: u32, pack: u32) {
+    put_space(out, space);
+    out.extend_from_slice(&first.to_le_bytes());
+    out.extend_from_slice(&slot.to_le_bytes());
+    out.extend_from_slice(&count.to_le_bytes());
+    out.extend_from_slice(&pack.to_le_bytes());
+}
+
 fn pack_name(field: &[u8]) -> Result<String, &'static str> {
     let field: [u8; NAME_LEN] = array(field, 0);
     let length = field.iter().position(|b| *b == 0).unwrap_or(NAME_LEN);
@@ -203,11 +259,7 @@ impl PagesFile {
     pub(crate) fn renumbered(&self, number: impl Fn(u32) -> u32) -> ExtentMap<Place> {
         let mut map = ExtentMap::default();
         for (space, e) in self.map.iter() {
-            let value = match e.value {
-                Place::Absent => Place::Absent,
-                Place::Stored { pack, slot } => Place::Stored { pack: number(pack), slot },
-            };
-            map.insert(space, e.first, e.count, value.advance(0));
+            map.insert(space, e.first, e.count, e.value.renumbered(&number));
         }
         map
     }

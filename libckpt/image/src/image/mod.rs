@@ -2,4 +2,5 @@
 mod cache;
 mod read;
 
+pub(crate) use cache::BlockCache;
 pub use read::{ComparedRun, Deliver, Image, PageRun, RecordInfo};

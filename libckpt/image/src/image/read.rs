@@ -1,5 +1,5 @@
 use super::cache::BlockCache;
-use crate::format::{BLOCK_PAGES, Manifest, RawRecord, Role, decode_record, split_records, unseal};
+use crate::format::{BLOCK_PAGES, Manifest, RawRecord, Role, decode_record, split_records, unseal, unwrap};
 use crate::map::{END_OF_PAGES, ExtentMap, Place};
 use crate::page::{PAGE_SIZE, Space};
 use crate::record::{InventoryV1, Record, record_name};
@@ -103,15 +103,13 @@ impl Store {
 
     /// Reads and checks a checkpoint's records file.
     pub(crate) fn read_records(&self, manifest: &Manifest) -> Result<Records, StoreError> {
-        let (path, mut file) = self.read_data(manifest, Role::Records)?;
+        let (path, file) = self.read_data(manifest, Role::Records)?;
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        let (body, digest) = unseal(&file, &path, Role::Records, Some(self.layout.id), Some(name))?;
+        let (body, digest, version) = unseal(&file, &path, Role::Records, Some(self.layout.id), Some(name))?;
         check_digest(manifest, Role::Records, &path, digest)?;
-        let list = split_records(body, &path)?;
-        let range = body.len();
-        file.drain(..crate::format::HEADER_LEN);
-        file.truncate(range);
-        Ok(Records { path, body: file, list })
+        let body = unwrap(version, body, &path)?.into_owned();
+        let list = split_records(&body, &path)?;
+        Ok(Records { path, body, list })
     }
 }
 
@@ -223,25 +221,51 @@ impl Image {
     ) -> Result<(), E> {
         let open = self.packs.iter().flatten().count();
         let mut cache = BlockCache::new((2 * open + 6).min(64))?;
+        let mut whole = Vec::new();
         for e in self.map.range(space, pages) {
-            let Place::Stored { pack, slot } = e.value else { continue };
-            let reader = self.pack(pack)?;
             let mut done = 0;
             while done < e.count {
-                let at = slot + done;
-                let (block, index) = (at / BLOCK_PAGES as u64, at % BLOCK_PAGES as u64);
-                let count = (BLOCK_PAGES as u64 - index).min(e.count - done);
-                let bytes = cache.get(pack, reader, block)?;
-                let range = byte_offset(index)..byte_offset(index + count);
-                let Some(run) = bytes.get(range) else {
-                    let reason = format!("block {block} has fewer pages than the page index says");
-                    return Err(StoreError::corrupt(reader.path(), reason).into());
+                let left = e.count - done;
+                let count = match e.value {
+                    Place::Absent => left,
+                    Place::Stored { pack, slot } => {
+                        let run = self.run(&mut cache, pack, slot + done, left)?;
+                        deliver(e.first + done, run)?;
+                        (run.len() / PAGE_SIZE) as u64
+                    }
+                    Place::Delta { pack, slot, base_pack, base_slot } => {
+                        whole.clear();
+                        whole.extend_from_slice(self.run(&mut cache, base_pack, base_slot + done, left)?);
+                        let left = (whole.len() / PAGE_SIZE) as u64;
+                        let changes = self.run(&mut cache, pack, slot + done, left)?;
+                        whole.truncate(changes.len());
+                        whole.iter_mut().zip(changes).for_each(|(byte, change)| *byte ^= change);
+                        deliver(e.first + done, &whole)?;
+                        (whole.len() / PAGE_SIZE) as u64
+                    }
                 };
-                deliver(e.first + done, run)?;
                 done += count;
             }
         }
         Ok(())
+    }
+
+    /// At most `count` stored pages of one block, from the one in `slot` on.
+    fn run<'c>(
+        &self,
+        cache: &'c mut BlockCache,
+        pack: u32,
+        slot: u64,
+        count: u64,
+    ) -> Result<&'c [u8], StoreError> {
+        let reader = self.pack(pack)?;
+        let (block, index) = (slot / BLOCK_PAGES as u64, slot % BLOCK_PAGES as u64);
+        let count = (BLOCK_PAGES as u64 - index).min(count);
+        let bytes = cache.get(pack, reader, block)?;
+        bytes.get(byte_offset(index)..byte_offset(index + count)).ok_or_else(|| {
+            let reason = format!("block {block} has fewer pages than the page index says");
+            StoreError::corrupt(reader.path(), reason)
+        })
     }
 
     /// One page; None when it is absent.

@@ -90,10 +90,10 @@ impl Delta {
     pub(crate) fn used(&self, packs: usize) -> Vec<bool> {
         let mut used = vec![false; packs];
         for (_, e) in self.map.iter() {
-            if let Place::Stored { pack, .. } = e.value
-                && let Some(used) = usize::try_from(pack).ok().and_then(|p| used.get_mut(p))
-            {
-                *used = true;
+            for (pack, _) in e.value.slots() {
+                if let Some(used) = usize::try_from(pack).ok().and_then(|p| used.get_mut(p)) {
+                    *used = true;
+                }
             }
         }
         used

@@ -132,7 +132,8 @@ impl Survey {
         }
         let mut out = PackFile::create(staging.path(), name, staging.store(), staging.operation())?;
         let source = |n: u32| Ok(&self.readers[usize::try_from(n).unwrap_or_default()]);
-        let moved = copy(&self.needed, level, source, |entry, stored| out.append(entry, stored))?;
+        let moved =
+            copy(&self.needed, level, source, |entry, stored, hashes| out.append(entry, stored, hashes))?;
         Ok((moved, Some(out.finish()?)))
     }
 
@@ -143,11 +144,7 @@ impl Survey {
         let (_, mut delta) = own(layer);
         let mut map: ExtentMap<Place> = ExtentMap::default();
         for (space, e) in layer.map(&mut packs).iter() {
-            if e.value == Place::Absent {
-                map.insert(space, e.first, e.count, Place::Absent);
-            } else {
-                moved.apply(&e, to, |first, count, place| map.insert(space, first, count, place));
-            }
+            moved.apply(&e, to, |first, count, place| map.insert(space, first, count, place));
         }
         delta.map = map;
         index_of(&packs, &delta)

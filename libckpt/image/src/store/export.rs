@@ -35,7 +35,7 @@ impl Store {
             &needed,
             self.options.level,
             |pack| image.pack(pack),
-            |entry, stored| {
+            |entry, stored, _| {
                 frames.frame(FrameTag::Block, &[&entry.encode(), stored]).map_err(writing())?;
                 blocks += 1;
                 Ok(blocks - 1)

@@ -3,7 +3,6 @@ use super::chain::{Delta, Layer, PackSet, resolve};
 use super::open::Store;
 use crate::format::{FileRef, Kind, Manifest, PagesFile, Role};
 use crate::map::ExtentMap;
-use crate::map::Place;
 use crate::{CheckpointId, StoreError};
 
 /// How far down a checkpoint takes its parents in.
@@ -71,12 +70,7 @@ pub(super) fn index_of(packs: &PackSet, delta: &Delta) -> (Vec<FileRef>, PagesFi
         packs.files.iter().zip(used).map(|(f, used)| if used { kept.number(f) } else { u32::MAX }).collect();
     let mut map = ExtentMap::default();
     for (space, e) in delta.map.iter() {
-        let value = match e.value {
-            Place::Absent => Place::Absent,
-            Place::Stored { pack, slot } => {
-                Place::Stored { pack: usize::try_from(pack).map_or(u32::MAX, |p| numbers[p]), slot }
-            }
-        };
+        let value = e.value.renumbered(|pack| usize::try_from(pack).map_or(u32::MAX, |p| numbers[p]));
         map.insert(space, e.first, e.count, value);
     }
     let names = kept.files.iter().map(|f| f.name.clone()).collect();

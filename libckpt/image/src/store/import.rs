@@ -9,7 +9,6 @@ use crate::format::{
     BlockEntry, FileRef, FrameReader, FrameTag, Kind, Manifest, PagesFile, Role, STREAM, check_block,
     decode_manifest_body, decode_pages_body, split_records,
 };
-use crate::map::Place;
 use crate::{CheckpointId, StoreError};
 use std::io::{BufReader, Read};
 use std::path::Path;
@@ -102,7 +101,7 @@ impl Import<'_> {
                 self.staging.operation(),
             )?),
         };
-        pack.append(entry, stored)?;
+        pack.append(entry, stored, &[])?;
         self.blocks.push(entry.pages);
         Ok(())
     }
@@ -118,12 +117,11 @@ impl Import<'_> {
             return Err(bad("page index: it names packs that a stream has not"));
         }
         for (_, e) in index.map.iter() {
-            let Place::Stored { slot, .. } = e.value else { continue };
             let exists = |slot: u64| {
                 let pages = usize::try_from(slot / 64).ok().and_then(|b| self.blocks.get(b));
                 pages.is_some_and(|n| slot % 64 < u64::from(*n))
             };
-            if !(slot..slot + e.count).all(exists) {
+            if !e.value.slots().all(|(_, slot)| (slot..slot + e.count).all(exists)) {
                 return Err(bad("page index: it names pages that the stream has not"));
             }
         }

@@ -11,11 +11,13 @@
 mod chain;
 mod compact;
 mod compress;
+mod delta;
 mod dir;
 mod export;
 mod fold;
 mod gc;
 mod import;
+mod known_pages;
 mod listing;
 mod lock;
 mod open;

@@ -14,13 +14,27 @@ pub struct Options {
     pub level: i32,
     /// Threads that compress for one writer.
     pub threads: usize,
+    /// What these threads are nicer than the one that makes the writer, as of setpriority(2).
+    pub nice: i32,
     /// Bytes of pages that wait for those threads before [`crate::CheckpointWriter::pages`] waits too.
     pub queue_bytes: usize,
+    /// Bytes of memory for each of two tables by which pages are found that are stored already: of the checkpoint itself, and of its parent. Pages that
+    /// find no room are not looked for.
+    pub table_bytes: usize,
+    /// Most bytes of the parent's pages that are read to store changed pages as deltas; 0: all are stored whole.
+    pub delta_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { level: 1, threads: 2, queue_bytes: 64 << 20 }
+        Self {
+            level: 1,
+            threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+            nice: 10,
+            queue_bytes: 64 << 20,
+            table_bytes: 64 << 20,
+            delta_bytes: 512 << 20,
+        }
     }
 }
 
@@ -152,5 +166,5 @@ impl Store {
 /// Checks a format file: it is a header and nothing else.
 pub(super) fn read_format(path: &Path, store: Option<StoreId>) -> Result<StoreId, StoreError> {
     let bytes = dir::read_file(path, HEADER_LEN as u64)?;
-    check_header(&bytes, path, Role::Format, store, Some(FORMAT))
+    Ok(check_header(&bytes, path, Role::Format, store, Some(FORMAT))?.store)
 }

@@ -2,7 +2,7 @@
 use super::dir;
 use crate::StoreError;
 use crate::fault::step;
-use crate::format::{BlockEntry, FileRef, HEADER_LEN, PackTable, Role, StoreId, encode_header};
+use crate::format::{BlockEntry, FileRef, HEADER_LEN, PackTable, PageHash, Role, StoreId, encode_header};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -34,11 +34,16 @@ impl PackFile {
         Ok(Self { file, path, name, header, table: PackTable::new(), operation })
     }
 
-    /// Appends a block; gives its number.
-    pub(super) fn append(&mut self, entry: BlockEntry, stored: &[u8]) -> Result<u64, StoreError> {
+    /// Appends a block; gives its number. `hashes` are those of its pages, in their order; none are not known.
+    pub(super) fn append(
+        &mut self,
+        entry: BlockEntry,
+        stored: &[u8],
+        hashes: &[PageHash],
+    ) -> Result<u64, StoreError> {
         step(self.operation, "pack.write", || self.file.write_all(stored))
             .map_err(StoreError::writing(&self.path, "write"))?;
-        self.table.push(entry);
+        self.table.push_hashed(entry, hashes);
         Ok(self.table.blocks.len() as u64 - 1)
     }
 

@@ -1,12 +1,13 @@
 //! Reading a pack.
 use crate::StoreError;
 use crate::format::{
-    BlockCodec, BlockEntry, FileRef, HEADER_LEN, PackTable, Role, StoreId, TRAILER_LEN, check_block,
-    check_header, decode_trailer,
+    BLOCK_PAGES, BlockCodec, BlockEntry, FileRef, HASH_LEN, HEADER_LEN, Header, PackTable, PageHash, Role,
+    StoreId, check_block, check_header, decode_trailer, trailer_len,
 };
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// An open pack whose header and block table are checked.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(crate) struct PackReader {
     table: PackTable,
     digest: [u8; 32],
     length: u64,
+    hashes: OnceLock<Vec<u8>>,
+    first_pages: OnceLock<Vec<usize>>,
 }
 
 /// Buffers and state for reading blocks; one a thread.
@@ -38,19 +41,22 @@ impl PackReader {
     pub(crate) fn open_any(path: PathBuf, store: StoreId, name: &str) -> Result<Self, StoreError> {
         let file = File::open(&path).map_err(StoreError::reading(&path))?;
         let length = file.metadata().map_err(StoreError::reading(&path))?.len();
-        if length < (HEADER_LEN + TRAILER_LEN) as u64 {
-            return Err(StoreError::corrupt(&path, format!("{length} bytes are too few for a pack")));
+        let too_few = || StoreError::corrupt(&path, format!("{length} bytes are too few for a pack"));
+        if length < HEADER_LEN as u64 {
+            return Err(too_few());
         }
         let mut header = [0; HEADER_LEN];
         read_at(&file, &path, &mut header, 0)?;
-        check_header(&header, &path, Role::Pack, Some(store), Some(name))?;
-        let mut trailer = [0; TRAILER_LEN];
-        read_at(&file, &path, &mut trailer, length - TRAILER_LEN as u64)?;
+        let Header { version, .. } = check_header(&header, &path, Role::Pack, Some(store), Some(name))?;
+        let mut trailer = vec![0; trailer_len(version)];
+        let at = length.checked_sub((HEADER_LEN + trailer.len()) as u64).ok_or_else(too_few)?;
+        read_at(&file, &path, &mut trailer, at + HEADER_LEN as u64)?;
         let tail_len = decode_trailer(&trailer, length, &path)?;
         let mut tail = vec![0; tail_len];
         read_at(&file, &path, &mut tail, length - tail_len as u64)?;
-        let (table, digest) = PackTable::decode(&header, &tail, length, &path)?;
-        Ok(Self { file, path, table, digest, length })
+        let (table, digest) = PackTable::decode(version, &header, &tail, length, &path)?;
+        let (hashes, first_pages) = Default::default();
+        Ok(Self { file, path, table, digest, length, hashes, first_pages })
     }
 
     /// Its file.
@@ -61,6 +67,50 @@ impl PackReader {
     /// Its blocks.
     pub(crate) fn table(&self) -> &PackTable {
         &self.table
+    }
+
+    /// The hashes of its pages, in the order of blocks and pages; None: it has none. Kept once they have been read.
+    pub(crate) fn hashes(&self) -> Result<Option<&[u8]>, StoreError> {
+        if let Some(hashes) = self.hashes.get() {
+            return Ok(Some(hashes));
+        }
+        let Some(digest) = self.table.hashes_digest else { return Ok(None) };
+        let mut hashes = vec![0; usize::try_from(self.table.hashes_len()).unwrap_or(usize::MAX)];
+        read_at(&self.file, &self.path, &mut hashes, self.table.end)?;
+        if *blake3::hash(&hashes).as_bytes() != digest {
+            return Err(StoreError::corrupt(&self.path, "hashes of pages: wrong checksum"));
+        }
+        Ok(Some(self.hashes.get_or_init(|| hashes)))
+    }
+
+    /// The hashes of a block's pages; none when the pack has none.
+    pub(crate) fn block_hashes(&self, number: u64) -> Result<Vec<PageHash>, StoreError> {
+        let (entry, _) = self.block(number)?;
+        let Some(hashes) = self.hashes()? else { return Ok(Vec::new()) };
+        let at = usize::try_from(number).ok().and_then(|n| self.first_pages().get(n)).copied();
+        let (at, pages) = (at.unwrap_or_default(), usize::from(entry.pages));
+        Ok(hashes.as_chunks().0[at..at + pages].to_vec())
+    }
+
+    /// The hash of the page in a slot, if it is known.
+    pub(crate) fn page_hash(&self, slot: u64) -> Result<Option<PageHash>, StoreError> {
+        let Some(hashes) = self.hashes()? else { return Ok(None) };
+        let (block, index) = (slot / BLOCK_PAGES as u64, slot % BLOCK_PAGES as u64);
+        let at = usize::try_from(block).ok().and_then(|n| self.first_pages().get(n)).copied();
+        let at = at.zip(usize::try_from(index).ok()).map(|(at, index)| at + index);
+        Ok(at.and_then(|at| hashes.as_chunks::<HASH_LEN>().0.get(at)).copied())
+    }
+
+    /// How many pages come before those of each block.
+    fn first_pages(&self) -> &[usize] {
+        self.first_pages.get_or_init(|| {
+            let mut pages = 0;
+            let before = |block: &BlockEntry| {
+                pages += usize::from(block.pages);
+                pages - usize::from(block.pages)
+            };
+            self.table.blocks.iter().map(before).collect()
+        })
     }
 
     /// A block as the table has it; refuses numbers beyond the table, which only a wrong index has.

@@ -3,7 +3,7 @@ use super::dir::{data_name, manifest_name};
 use super::lock::StoreLock;
 use super::open::Store;
 use super::staging::Staging;
-use crate::format::{FileRef, Manifest, PagesFile, Role, encode_manifest, encode_pages, seal};
+use crate::format::{FileRef, Manifest, PagesFile, Role, encode_manifest, encode_pages, seal, wrap};
 use crate::{CheckpointId, StoreError};
 
 impl Staging {
@@ -17,7 +17,7 @@ impl Staging {
         packs: impl IntoIterator<Item = FileRef>,
     ) -> Result<(), StoreError> {
         let name = data_name(operation, Role::Records);
-        let file = seal(Role::Records, self.store(), &name, records);
+        let file = seal(Role::Records, self.store(), &name, &wrap(records));
         self.write("records", &name, &file)?;
         let records = file_ref(Role::Records, name, &file);
         let pages = self.write_pages(operation, index)?;

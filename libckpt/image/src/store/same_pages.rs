@@ -74,11 +74,8 @@ impl SamePages {
 }
 
 fn renumber(place: Place, packs: &mut PackSet, theirs: &PackSet) -> Place {
-    match place {
-        Place::Stored { pack, slot } => match usize::try_from(pack).ok().and_then(|n| theirs.files.get(n)) {
-            Some(file) => Place::Stored { pack: packs.number(file), slot },
-            None => Place::Absent,
-        },
-        Place::Absent => Place::Absent,
-    }
+    place.renumbered(|pack| match usize::try_from(pack).ok().and_then(|n| theirs.files.get(n)) {
+        Some(file) => packs.number(file),
+        None => u32::MAX,
+    })
 }

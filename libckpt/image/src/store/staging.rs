@@ -1,8 +1,9 @@
 //! A writer's temporary directory, and the commit out of it.
 use super::dir::{self, Layout};
 use crate::fault::step;
-use crate::format::StoreId;
+use crate::format::{FileRef, StoreId};
 use crate::{CheckpointId, StoreError};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,10 @@ pub(super) struct Staging {
     /// The manifest, once it is in place and if it replaced none.
     committed: Option<PathBuf>,
     leaves_garbage: bool,
+    /// Names of data files of others that are kept.
+    pinned: BTreeSet<String>,
+    /// One of those is in place again, and no manifest may need it.
+    put_back: bool,
 }
 
 impl Staging {
@@ -47,6 +52,8 @@ impl Staging {
             published: Vec::new(),
             committed: None,
             leaves_garbage: false,
+            pinned: BTreeSet::new(),
+            put_back: false,
         })
     }
 
@@ -79,12 +86,30 @@ impl Staging {
             .map_err(StoreError::writing(&path, "sync"))
     }
 
-    /// Moves data files into place and makes that durable. Nothing refers to them yet.
+    /// Keeps a data file by a second link to it: should it be taken away meanwhile, [`Staging::publish_data`] puts it back. Gives that link.
+    pub(super) fn pin(&mut self, file: &FileRef) -> Result<PathBuf, StoreError> {
+        let (from, to) = (self.layout.data_file(file), self.path.join(&file.name));
+        self.pinned.insert(file.name.clone());
+        match fs::hard_link(&from, &to) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(to),
+            linked => linked.map(|()| to).map_err(StoreError::reading(&from)),
+        }
+    }
+
+    /// Moves data files into place and makes that durable. Nothing refers to them yet, but to those that were pinned and are still there.
     pub(super) fn publish_data(&mut self, names: &[String]) -> Result<(), StoreError> {
         let data = self.layout.data();
         for name in names {
             let to = data.join(name);
-            self.published.push(to.clone());
+            if to.exists() {
+                continue;
+            }
+            if self.pinned.contains(name) {
+                // Another writer may have come to need it as well: it is not for this one to remove.
+                self.put_back = true;
+            } else {
+                self.published.push(to.clone());
+            }
             step(self.operation, "data.rename", || fs::rename(self.path.join(name), &to))
                 .map_err(StoreError::writing(&to, "rename"))?;
         }
@@ -124,6 +149,7 @@ impl Staging {
     pub(super) fn keep(&mut self) {
         self.published.clear();
         self.committed = None;
+        self.put_back = false;
     }
 }
 
@@ -135,8 +161,9 @@ impl Drop for Staging {
             dir::sync_dir(&self.layout.manifests())
         });
         let removed = uncommitted.and_then(|()| self.published.iter().try_for_each(|p| dir::remove_file(p)));
-        let removed =
-            removed.and_then(|()| if self.leaves_garbage { Ok(()) } else { remove_staging(&self.path) });
+        let removed = removed.and_then(|()| {
+            if self.leaves_garbage || self.put_back { Ok(()) } else { remove_staging(&self.path) }
+        });
         if let Err(e) = removed {
             tracing::warn!("{e}");
         }

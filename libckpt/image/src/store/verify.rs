@@ -2,8 +2,7 @@
 use super::dir::{self, DATA, FORMAT, MANIFESTS, TMP, data_role, manifest_id};
 use super::open::Store;
 use super::pack_reader::{BlockReader, PackReader};
-use crate::format::{FileRef, Manifest, Role, split_records, unseal};
-use crate::map::Place;
+use crate::format::{FileRef, Manifest, Role, split_records, unseal, unwrap};
 use crate::{CheckpointId, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -205,15 +204,16 @@ impl Verifier<'_> {
     /// Checks a page index, and that the pages that it names exist in those packs that are good.
     fn pages(&self, manifest: &Manifest) -> Result<(), StoreError> {
         let layer = self.store.layer(manifest.clone())?;
-        for (_, e) in layer.index.map.iter() {
-            let Place::Stored { pack, slot } = e.value else { continue };
+        let places =
+            layer.index.map.iter().flat_map(|(_, e)| e.value.slots().map(move |slot| (slot, e.count)));
+        for ((pack, slot), pages_in_a_row) in places {
             let name = usize::try_from(pack).ok().and_then(|p| layer.index.packs.get(p));
             let Some(blocks) = name.and_then(|n| self.packs.get(n)) else { continue };
             let pages = |block: u64| usize::try_from(block).ok().and_then(|b| blocks.get(b)).copied();
             let mut at = slot;
-            while at < slot + e.count {
+            while at < slot + pages_in_a_row {
                 let (block, index) = (at / 64, at % 64);
-                let last = (index + slot + e.count - at).min(64);
+                let last = (index + slot + pages_in_a_row - at).min(64);
                 if pages(block).is_none_or(|n| u64::from(n) < last) {
                     let file = manifest.file(Role::Pages).next();
                     let path = file.map(|f| self.store.layout.data_file(f)).unwrap_or_default();
@@ -226,7 +226,8 @@ impl Verifier<'_> {
     }
 
     fn blocks(&mut self, pack: &PackReader) -> Result<(), StoreError> {
-        (0..).take(pack.table().blocks.len()).try_for_each(|n| self.blocks.stored(pack, n).map(|_| ()))
+        (0..).take(pack.table().blocks.len()).try_for_each(|n| self.blocks.stored(pack, n).map(|_| ()))?;
+        pack.hashes().map(|_| ())
     }
 
     /// Checks a file that no manifest lists: by what it says of itself.
@@ -240,9 +241,9 @@ impl Verifier<'_> {
             return Ok(());
         }
         let file = dir::read_file(&path, u64::MAX)?;
-        let (body, _) = unseal(&file, &path, role, Some(id), Some(name))?;
+        let (body, _, version) = unseal(&file, &path, role, Some(id), Some(name))?;
         if role == Role::Records {
-            split_records(body, &path)?;
+            split_records(&unwrap(version, body, &path)?, &path)?;
         }
         self.report.add(file.len() as u64);
         Ok(())

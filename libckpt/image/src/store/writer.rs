@@ -1,13 +1,17 @@
 //! Writing a checkpoint.
 use super::chain::{Delta, PackSet, resolve};
-use super::compress::Compression;
+use super::compress::{Compression, DerivedPages, Pages};
+use super::delta::{Bases, Derived};
 use super::dir::{data_name, manifest_name};
 use super::fold::index_of;
+use super::known_pages::{Known, KnownPages, ParentPages};
 use super::open::Store;
 use super::pack_file::PackFile;
 use super::same_pages::SamePages;
 use super::staging::Staging;
-use crate::format::{BLOCK_LEN, BLOCK_PAGES, Kind, Manifest, Role, Stats, append_record, encode_manifest};
+use crate::format::{
+    BLOCK_LEN, BLOCK_PAGES, Kind, Manifest, Role, Stats, append_record, encode_manifest, hash_key, hash_page,
+};
 use crate::map::{END_OF_PAGES, ExtentMap, PageSet, Place};
 use crate::page::{PAGE_SIZE, Space};
 use crate::record::Record;
@@ -28,8 +32,12 @@ pub struct CheckpointWriter {
     live: Option<PageSet>,
     same: SamePages,
     pages_stored: u64,
+    /// What tells pages apart.
+    hash_key: [u8; 32],
+    /// Pages that are stored; known once the first page comes.
+    known: Option<KnownPages>,
     /// The block that is being filled, and its number.
-    block: Vec<u8>,
+    block: Pages,
     block_number: u64,
     // Before `staging`: its threads must have ended when the directory is removed.
     compression: Option<Compression>,
@@ -78,7 +86,9 @@ impl Store {
             live: None,
             same: SamePages::default(),
             pages_stored: 0,
-            block: Vec::new(),
+            hash_key: hash_key(self.layout.id),
+            known: None,
+            block: Pages::default(),
             block_number: 0,
             compression: None,
             staging,
@@ -202,12 +212,14 @@ impl CheckpointWriter {
     /// The store cannot be written. The store is then as if the checkpoint had never been begun.
     pub fn commit(mut self, mut stats: Stats) -> Result<CheckpointId, StoreError> {
         self.end_block()?;
-        let pack = self.compression.take().map(|mut c| c.finish()).transpose()?;
+        let finished = self.compression.take().map(|mut c| c.finish()).transpose()?;
+        let (pack, derived) = finished.unzip();
         let own = pack.as_ref().map(|pack| pack.name.clone());
         let mut packs = PackSet::default();
         if let Some(pack) = &pack {
             packs.number(pack);
         }
+        self.settle(&mut packs, &derived.unwrap_or_default());
         let mut lock = None;
         if let Some(parent) = self.manifest.parent.as_ref().filter(|_| self.same.need_parent(&self.map)) {
             // From here on no file of the parent's is replaced by another.
@@ -236,31 +248,90 @@ impl CheckpointWriter {
         Ok(id)
     }
 
-    /// Fills blocks with pages that are not zero.
+    /// Fills blocks with pages that are not zero and not stored already.
     fn store_pages(&mut self, space: Space, first_page: u64, bytes: &[u8]) -> Result<(), StoreError> {
-        let (mut rest, mut page) = (bytes, first_page);
-        while !rest.is_empty() {
-            let (head, tail) = rest.split_at(rest.len().min(BLOCK_LEN - self.block.len()));
-            let index = (self.block.len() / PAGE_SIZE) as u64;
-            let count = (head.len() / PAGE_SIZE) as u64;
-            let slot = self.block_number * BLOCK_PAGES as u64 + index;
-            self.map.insert(space, page, count, Place::Stored { pack: 0, slot });
-            self.pages_stored += count;
-            self.block.extend_from_slice(head);
-            if self.block.len() == BLOCK_LEN {
+        self.pages_stored += (bytes.len() / PAGE_SIZE) as u64;
+        // Pages in a row that are new go into the map as one.
+        let (mut new, mut at) = (first_page..first_page, 0);
+        for (bytes, page) in bytes.chunks_exact(PAGE_SIZE).zip(first_page..) {
+            let hash = hash_page(&self.hash_key, bytes);
+            let base = match self.known().find(space, page, &hash) {
+                Known::New { base } => base,
+                Known::Unchanged => {
+                    self.map.remove(space, page..page + 1);
+                    continue;
+                }
+                Known::At(place) => {
+                    self.map.insert(space, page, 1, place);
+                    continue;
+                }
+            };
+            let slot = self.block_number * BLOCK_PAGES as u64 + self.block.hashes.len() as u64;
+            self.known().add(hash, slot);
+            if new.end != page || at + (new.end - new.start) != slot {
+                self.map.insert(space, new.start, new.end - new.start, Place::Stored { pack: 0, slot: at });
+                (new, at) = (page..page, slot);
+            }
+            new.end += 1;
+            self.block.bytes.extend_from_slice(bytes);
+            self.block.hashes.push(hash);
+            self.block.bases.push(base);
+            if self.block.bytes.len() == BLOCK_LEN {
                 self.end_block()?;
             }
-            page += count;
-            rest = tail;
         }
+        self.map.insert(space, new.start, new.end - new.start, Place::Stored { pack: 0, slot: at });
         Ok(())
+    }
+
+    /// The pages that are stored.
+    fn known(&mut self) -> &mut KnownPages {
+        self.known.get_or_insert_with(|| {
+            let parent = self.manifest.parent.as_ref();
+            let open = parent.map(|id| ParentPages::open(&self.store, id, &mut self.staging)).transpose();
+            let parent = open.unwrap_or_else(|e| {
+                // Then more is stored than need be.
+                tracing::debug!("the parent's pages are not looked at: {e}");
+                None
+            });
+            KnownPages::new(self.store.options.table_bytes, parent)
+        })
+    }
+
+    /// The numbers that packs have in `packs`: of its own pack, and of those of the parent.
+    fn settle(&mut self, packs: &mut PackSet, derived: &DerivedPages) {
+        let parents = self.known.as_ref().map_or(&[][..], KnownPages::parent_packs);
+        let mut number = |pack: u32| {
+            let file = usize::try_from(pack).ok().and_then(|n| parents.get(n));
+            file.map_or(u32::MAX, |file| packs.number(file))
+        };
+        let mut map = ExtentMap::default();
+        for (space, e) in self.map.iter() {
+            let Place::Stored { pack: 0, slot } = e.value else {
+                let place = e.value.renumbered(|pack| number(pack - 1));
+                map.insert(space, e.first, e.count, place);
+                continue;
+            };
+            map.insert(space, e.first, e.count, e.value);
+            for (at, page) in derived.range(slot..slot + e.count) {
+                let place = match *page {
+                    Derived::Same((pack, slot)) => Place::Stored { pack: number(pack), slot },
+                    Derived::Delta((pack, base_slot)) => {
+                        Place::Delta { pack: 0, slot: *at, base_pack: number(pack), base_slot }
+                    }
+                };
+                map.insert(space, e.first + (at - slot), 1, place);
+            }
+        }
+        self.map = map;
     }
 
     /// Sends the block that is being filled on its way.
     fn end_block(&mut self) -> Result<(), StoreError> {
-        if self.block.is_empty() {
+        if self.block.bytes.is_empty() {
             return Ok(());
         }
+        let (packs, limit) = (self.known().open_packs(), self.store.options.delta_bytes);
         let compression = match &mut self.compression {
             Some(compression) => compression,
             none => {
@@ -268,12 +339,12 @@ impl CheckpointWriter {
                 let path = self.staging.path().join(&name);
                 let (store, operation) = (self.store.layout.id, self.staging.operation());
                 let pack = PackFile::create(self.staging.path(), name, store, operation)?;
-                none.insert(Compression::start(pack, path, self.store.options)?)
+                none.insert(Compression::start(pack, path, self.store.options, &Bases::new(packs, limit))?)
             }
         };
-        let next = compression.buffer();
+        let next = Pages { bytes: compression.buffer(), ..Pages::default() };
         let block = std::mem::replace(&mut self.block, next);
-        self.block.reserve(BLOCK_LEN);
+        self.block.bytes.reserve(BLOCK_LEN);
         compression.push(self.block_number, block)?;
         self.block_number += 1;
         Ok(())
