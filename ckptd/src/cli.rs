@@ -13,6 +13,7 @@ mod progress;
 mod prune;
 mod restore;
 mod rm;
+pub(crate) use rm::give_up_connections;
 mod run;
 mod save;
 mod show;
@@ -85,13 +86,14 @@ fn dispatch(context: &Context, command: Command) -> Outcome<u8> {
         Command::Show { id } => show::show(context, &id),
         Command::Merge { target } => merge::merge(context, &target),
         Command::Rm { id } => rm::rm(context, &id),
-        Command::Prune { job, keep } => prune::prune(context, &job, keep),
+        Command::Prune { job, keep } => prune::prune(context, &job, &keep),
         Command::Export { id, file } => export::export(context, &id, &file),
         Command::Import { file } => import::import(context, &file),
         Command::Demo => demo::demo(context),
         Command::Daemon { background } => crate::daemon::run(context.store.clone(), background),
         Command::CaptureWorker => crate::worker::capture(),
         Command::CleanWorker => crate::worker::clean(),
+        Command::MaintainWorker => crate::worker::maintain(),
         Command::RestoreWorker => crate::worker::restore(),
         Command::Keeper => {
             crate::worker::keeper::keep();

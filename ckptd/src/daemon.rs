@@ -7,6 +7,7 @@ mod adopt;
 mod background;
 mod job;
 mod lock;
+mod maintain;
 mod reaper;
 mod register;
 mod save;

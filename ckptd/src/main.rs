@@ -11,6 +11,7 @@ mod failure;
 mod home;
 mod inside;
 mod job_name;
+mod keep;
 mod logging;
 mod pids;
 mod protocol;

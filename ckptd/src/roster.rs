@@ -1,6 +1,7 @@
 //! Who runs: the live jobs, written down beside the socket. A daemon reads it to take over the jobs of the one before it,
 //! and `ckpt list` when no daemon answers. Checkpoints are in the store; losing this file loses none.
 use crate::endpoint::Endpoint;
+use crate::keep::Keep;
 use crate::protocol::{LiveJob, Source};
 use crate::target;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,9 @@ pub(crate) struct Entry {
     pub(crate) source: Source,
     /// Milliseconds between checkpoints.
     pub(crate) every_ms: Option<u64>,
+    /// Which of its checkpoints are kept.
+    #[serde(default)]
+    pub(crate) keep: Keep,
     /// Its last checkpoint.
     pub(crate) last: Option<String>,
     /// Its keeper, and when that was started.

@@ -1,9 +1,11 @@
 //! The processes that do the daemon's tracing: each is this executable again, with an order on its standard input.
 mod capture;
 pub(crate) mod keeper;
+mod maintain;
 mod restore;
 
 use crate::failure::{Failure, Outcome};
+use crate::keep::Keep;
 use crate::protocol::{self, PidNamespace, Saved, frame};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{dup2_stdin, setsid};
@@ -56,6 +58,28 @@ pub(crate) struct CaptureReport {
     pub(crate) tracked: Vec<i32>,
     /// The processes of the job, as its own PID namespace has them, and when they were started.
     pub(crate) members: BTreeMap<i32, u64>,
+}
+
+/// Remove old checkpoints of a job, and merge its chain if it has become long.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct MaintainOrder {
+    /// The store.
+    pub(crate) store: PathBuf,
+    /// The job's name.
+    pub(crate) job: String,
+    /// Which are kept.
+    pub(crate) keep: Keep,
+}
+
+/// What became of a [`MaintainOrder`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct MaintainReport {
+    /// The checkpoint that is a full one now.
+    pub(crate) merged: Option<String>,
+    /// How many were removed.
+    pub(crate) removed: usize,
+    /// Checkpoints in the chain of the newest.
+    pub(crate) length: u64,
 }
 
 /// Bring a checkpoint back.
@@ -119,6 +143,11 @@ pub(crate) fn clean() -> Outcome<()> {
         Ok((CleanReport {}, Vec::new()))
     })
     .map(drop)
+}
+
+/// `ckpt __maintain`: removes and merges checkpoints.
+pub(crate) fn maintain() -> Outcome<()> {
+    obey(maintain::maintain).map(drop)
 }
 
 /// `ckpt __restore`: brings one checkpoint back, and stays as the job's keeper.

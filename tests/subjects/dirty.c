@@ -1,19 +1,25 @@
-// So many MiB of memory, of which it writes to every hundredth page when it is told to: `dirty DIRECTORY MIB`.
+// So many MiB of memory, of which it writes to every hundredth page when it is told to, or to most: `dirty DIRECTORY MIB [most]`.
 #include "subject.h"
 
 static uint64_t *memory;
 static size_t pages;
+static int most;
 
 static uint64_t *page(size_t n)
 {
 	return memory + n * (PAGE / sizeof *memory);
 }
 
+static int is_written(size_t n, uint64_t round)
+{
+	return most ? n % 4 != round % 4 : n % 100 == round % 100;
+}
+
 static uint64_t content(size_t n, uint64_t round)
 {
 	uint64_t last = 0; // the last round that wrote to the page
 	for (uint64_t r = 1; r <= round; r++)
-		if (n % 100 == r % 100)
+		if (is_written(n, r))
 			last = r;
 	return n << 8 | (last + 1);
 }
@@ -28,6 +34,7 @@ int main(int argc, char **argv)
 {
 	begin(argc, argv);
 	pages = strtoul(argv[2], NULL, 10) << 20 >> 12;
+	most = argc > 3;
 	memory = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	CHECK(memory != MAP_FAILED);
 	for (size_t n = 0; n < pages; n++)
@@ -39,8 +46,9 @@ int main(int argc, char **argv)
 		snprintf(name, sizeof name, "dirty-%lu", round + 1);
 		if (told(name)) {
 			round++;
-			for (size_t n = round % 100; n < pages; n += 100)
-				write_page(n, round);
+			for (size_t n = 0; n < pages; n++)
+				if (is_written(n, round))
+					write_page(n, round);
 			snprintf(name, sizeof name, "dirtied-%lu", round);
 			write_file(name, "");
 		}

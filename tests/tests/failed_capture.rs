@@ -7,7 +7,7 @@ use nix::mount::{MsFlags, mount};
 
 /// Points in the capture and in the writing of an image at which the program under test can be told to fail
 /// (`CKPT_FAULT=POINT:WHAT`), in the order in which they are reached.
-const POINTS: [&str; 18] = [
+const POINTS: [&str; 25] = [
     "capture.seized",
     "capture.registers",
     "capture.injected",
@@ -22,10 +22,17 @@ const POINTS: [&str; 18] = [
     "commit.pack.write",
     "commit.pack.table",
     "commit.pack.fsync",
+    "commit.records.write",
+    "commit.records.fsync",
+    "commit.pages.write",
+    "commit.pages.fsync",
+    "commit.manifest.write",
+    "commit.manifest.fsync",
     "commit.data.rename",
     "commit.data.fsync",
     "commit.rename",
     "commit.rename.after",
+    "commit.fsync",
 ];
 
 /// Points at which a thread of the target stands in a system call of ours or is about to, in the order in which they are reached: in the call that maps the
@@ -101,7 +108,7 @@ fn the_daemon_is_killed_at_each_point() {
             let target = Target::new(sandbox);
             sandbox.kill_daemon();
             sandbox.start_daemon(&[("CKPT_FAULT", &format!("{point}:kill-parent"))]);
-            let ran = sandbox.ckpt(["save", "target"]);
+            let ran = sandbox.ckpt(["save", "target", "--full"]);
             // Its connections close a moment before it counts as ended.
             let what = format!("{point}: the fault strikes the daemon ({ran})");
             until(&what, || sandbox.daemon_ended().then_some(()));
@@ -123,7 +130,7 @@ fn the_capture_fails_at_each_point() {
                 let target = Target::new(sandbox);
                 sandbox.kill_daemon();
                 sandbox.start_daemon(&[("CKPT_FAULT", &format!("{point}:{what}"))]);
-                sandbox.ckpt(["save", "target"]).refused(1, &[]);
+                sandbox.ckpt(["save", "target", "--full"]).refused(1, &[]);
                 target.must_be_unharmed(&format!("{point}:{what}"));
                 sandbox.kill_daemon();
                 target.must_recover();

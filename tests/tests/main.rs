@@ -1,5 +1,6 @@
 //! The integration tests: one module a capability. A module that names subjects has them in `tests/subjects`.
 mod attributes;
+mod background;
 mod bad_input;
 mod blocking;
 mod bpf;

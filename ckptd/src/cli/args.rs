@@ -1,4 +1,6 @@
 //! Commands and options, as docs and scripts know them.
+use crate::failure::Outcome;
+use crate::keep::{self, Keep};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -72,13 +74,12 @@ pub(crate) enum Command {
         /// The checkpoint
         id: String,
     },
-    /// Delete all but the newest checkpoints of a job
+    /// Delete old checkpoints of a job, but never its newest
     Prune {
         /// The job
         job: String,
-        /// How many to keep
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-        keep: u32,
+        #[command(flatten)]
+        keep: Kept,
     },
     /// Write a checkpoint with all that it needs to one file
     Export {
@@ -113,6 +114,8 @@ pub(crate) enum Command {
     CaptureWorker,
     #[command(name = "__clean", hide = true)]
     CleanWorker,
+    #[command(name = "__maintain", hide = true)]
+    MaintainWorker,
     #[command(name = "__restore", hide = true)]
     RestoreWorker,
     #[command(name = "__keep", hide = true)]
@@ -137,6 +140,28 @@ pub(crate) struct Attach {
     pub(crate) protection: Protection,
 }
 
+/// Which checkpoints of a job are kept: those that one of the options is for.
+#[derive(Debug, Args)]
+#[group(id = "kept", multiple = true)]
+pub(crate) struct Kept {
+    /// Keep the newest N checkpoints
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep: Option<u32>,
+    /// Keep checkpoints that are no older: 90s, 30m, 12h, 7d
+    #[arg(long, value_name = "DUR")]
+    pub(crate) keep_for: Option<String>,
+}
+
+impl Kept {
+    /// What they say.
+    ///
+    /// # Errors
+    /// Wrong usage.
+    pub(crate) fn parse(&self) -> Outcome<Keep> {
+        keep::parse(self.keep.map(|n| n.to_string()).as_deref(), self.keep_for.as_deref())
+    }
+}
+
 /// How a job is protected.
 #[derive(Debug, Args)]
 pub(crate) struct Protection {
@@ -146,6 +171,8 @@ pub(crate) struct Protection {
     /// Take a checkpoint every so often: 500ms, 10s, 5m, 1h
     #[arg(long, value_name = "DUR")]
     pub(crate) every: Option<String>,
+    #[command(flatten)]
+    pub(crate) kept: Kept,
     /// Save this file or directory with the job (comes with a later release)
     #[arg(long, value_name = "PATH")]
     pub(crate) data: Vec<PathBuf>,

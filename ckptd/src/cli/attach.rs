@@ -14,6 +14,7 @@ pub(crate) fn attach(context: &Context, options: &Attach) -> Outcome<()> {
     }
     protection.name.as_deref().map(job_name::check).transpose()?;
     protection.every.as_deref().map(every::parse).transpose()?;
+    protection.kept.parse()?;
     // Also asked here, so that a pid that makes no sense starts no daemon.
     target::inspect(options.pid)?;
     let request = Request::Register(Register {
@@ -25,6 +26,8 @@ pub(crate) fn attach(context: &Context, options: &Attach) -> Outcome<()> {
         tracked: Vec::new(),
         since: None,
         keeps: false,
+        keep: protection.kept.keep.map(|n| n.to_string()),
+        keep_for: protection.kept.keep_for.clone(),
     });
     match Client::of_store(&context.store)?.call(&request, &[])? {
         Answer::Registered { job } if context.json => {

@@ -1,12 +1,18 @@
 //! `ckpt prune`
 use super::Context;
+use super::args::Kept;
 use super::print;
 use super::progress::Progress;
 use crate::failure::{Failure, Outcome};
 use ckpt_image::Store;
 
-/// Deletes all but the newest checkpoints of a job; prints the ids of those deleted.
-pub(crate) fn prune(context: &Context, job: &str, keep: u32) -> Outcome<()> {
+/// Deletes the checkpoints of a job that are not to be kept; prints the ids of those deleted.
+pub(crate) fn prune(context: &Context, job: &str, kept: &Kept) -> Outcome<()> {
+    let keep = kept.parse()?;
+    if !keep.is_some() {
+        return Err(Failure::usage("prune deletes nothing without --keep or --keep-for")
+            .remedy(format!("to keep the newest checkpoint alone: ckpt prune {job} --keep 1")));
+    }
     let store = Store::open(&context.store)?;
     if store.latest(job)?.is_none() {
         return Err(Failure::new(format!(
@@ -17,7 +23,7 @@ pub(crate) fn prune(context: &Context, job: &str, keep: u32) -> Outcome<()> {
     }
     let removed = {
         let _progress = Progress::spinner(context, &format!("pruning {job}"));
-        store.prune(job, usize::try_from(keep).unwrap_or(usize::MAX))?
+        store.retain(job, &keep.into())?
     };
     for id in removed {
         super::rm::give_up_connections(&id);

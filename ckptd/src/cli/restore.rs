@@ -127,6 +127,8 @@ fn register(context: &Context, image: &Image, pid: i32, tracking: Vec<(i32, Owne
         tracked: tracking.iter().map(|(pid, _)| *pid).collect(),
         since: Some(image.manifest().id.to_string()),
         keeps: true,
+        keep: None,
+        keep_for: None,
     });
     let fds: Vec<_> = tracking.iter().map(|(_, fd)| fd.as_fd()).collect();
     if let Answer::Registered { job } = Client::of_existing(&context.store)?.call(&request, &fds)? {

@@ -15,7 +15,7 @@ pub(crate) fn rm(context: &Context, id: &str) -> Outcome<()> {
 }
 
 /// Lets go of the connections that were held still for a checkpoint: nobody can go on with them now.
-pub(super) fn give_up_connections(id: &CheckpointId) {
+pub(crate) fn give_up_connections(id: &CheckpointId) {
     if let Err(error) = ckpt_restore::release(id) {
         tracing::warn!("TCP connections are still held still for {id}: {error}");
     }

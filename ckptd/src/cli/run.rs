@@ -26,6 +26,7 @@ pub(crate) fn run(context: &Context, options: Run) -> Outcome<u8> {
     }
     options.protection.name.as_deref().map(job_name::check).transpose()?;
     options.protection.every.as_deref().map(every::parse).transpose()?;
+    options.protection.kept.parse()?;
     let shown = options.command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let arguments = options
         .command
@@ -46,6 +47,8 @@ pub(crate) fn run(context: &Context, options: Run) -> Outcome<u8> {
         tracked: Vec::new(),
         since: None,
         keeps: true,
+        keep: options.protection.kept.keep.map(|n| n.to_string()),
+        keep_for: options.protection.kept.keep_for,
     });
     // The connection is kept until the program's first instruction: until then the daemon saves nothing.
     let connection = match register(&client, &request) {

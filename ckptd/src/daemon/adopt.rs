@@ -21,6 +21,7 @@ impl Daemon {
             start_time: job.target.start_time,
             source: job.source,
             every_ms: job.live().every_ms,
+            keep: job.keep.get(),
             last: job.last.borrow().clone(),
             keeper: job.keeper.borrow().as_ref().map(|keeper| (keeper.pid, keeper.start_time)),
             members: job.members.borrow().clone(),
@@ -40,6 +41,7 @@ impl Daemon {
             match Job::new(entry.name.clone(), target, entry.source) {
                 Ok(job) => {
                     job.every.set(entry.every_ms.map(Duration::from_millis));
+                    job.keep.set(entry.keep);
                     *job.last.borrow_mut() = entry.last;
                     let keeper = entry.keeper.and_then(|(pid, start_time)| {
                         target::running(pid).filter(|target| target.start_time == start_time)

@@ -1,6 +1,8 @@
 //! One live job, and the task that watches and saves it.
 use super::Daemon;
+use super::maintain::Upkeep;
 use super::save::How;
+use crate::keep::Keep;
 use crate::protocol::{LiveJob, Source};
 use crate::target::{self, Target};
 use std::cell::{Cell, RefCell};
@@ -32,6 +34,10 @@ pub(super) struct Job {
     pub(super) first_ticket: Cell<u64>,
     /// Time between checkpoints.
     pub(super) every: Cell<Option<Duration>>,
+    /// Which of its checkpoints are kept.
+    pub(super) keep: Cell<Keep>,
+    /// What is known of its chain.
+    pub(super) upkeep: Upkeep,
     /// `every` has changed.
     pub(super) changed: Notify,
     /// A checkpoint is under way.
@@ -64,6 +70,8 @@ impl Job {
             pidfd,
             first_ticket: Cell::new(0),
             every: Cell::new(None),
+            keep: Cell::default(),
+            upkeep: Upkeep::default(),
             changed: Notify::new(),
             saving: Cell::new(false),
             last: RefCell::default(),

@@ -2,6 +2,7 @@
 use super::Daemon;
 use super::job::{Job, Tracking};
 use crate::failure::{Failure, Outcome};
+use crate::keep::{self, Keep};
 use crate::protocol::{Answer, Register, Source};
 use crate::{every, job_name, target};
 use std::os::fd::OwnedFd;
@@ -24,12 +25,13 @@ impl Daemon {
             return Err(Failure::new("the registration lacks descriptors that it announces"));
         }
         let every = request.every.as_deref().map(every::parse).transpose()?;
+        let keep = keep::parse(request.keep.as_deref(), request.keep_for.as_deref())?;
         let target = target::inspect(request.pid.unwrap_or(peer))?;
         self.sweep();
         let tracking: Tracking =
             request.tracked.iter().map(|pid| if *pid == 0 { peer } else { *pid }).zip(fds).collect();
         if let Some(job) = self.job_of_root(target.pid) {
-            return self.register_again(&job, &request, every, tracking).await;
+            return self.register_again(&job, &request, (every, keep), tracking).await;
         }
         if let Some(job) = self.job_over(target.pid) {
             return Ok((Answer::Covered { job: job.name.clone() }, None));
@@ -42,6 +44,7 @@ impl Daemon {
         let job = Job::new(name, target, request.source)
             .map_err(|error| Failure::new(format!("pid {pid} cannot be watched: {error}")))?;
         job.every.set(every);
+        job.keep.set(keep);
         *job.last.borrow_mut() = request.since;
         *job.keeper.borrow_mut() = target::running(peer).filter(|_| request.keeps);
         let job = Rc::new(job);
@@ -56,7 +59,7 @@ impl Daemon {
         &self,
         job: &Rc<Job>,
         request: &Register,
-        every: Option<std::time::Duration>,
+        (every, keep): (Option<std::time::Duration>, Keep),
         tracking: Tracking,
     ) -> Outcome<Registered> {
         if request.source == Source::Preload {
@@ -75,6 +78,11 @@ impl Daemon {
         if every.is_some() {
             job.every.set(every);
             job.changed.notify_one();
+        }
+        if keep.is_some() {
+            job.keep.set(keep);
+        }
+        if every.is_some() || keep.is_some() {
             self.persist();
         }
         Ok((Answer::Registered { job: job.name.clone() }, None))

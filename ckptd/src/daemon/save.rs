@@ -96,6 +96,8 @@ impl Daemon {
             tracked: Vec::new(),
             since: None,
             keeps: false,
+            keep: None,
+            keep_for: None,
         };
         self.register(request, Vec::new(), pid).await?;
         let job = self.job_of_root(pid).ok_or_else(|| Failure::new(format!("pid {pid} has just ended")))?;
@@ -141,6 +143,7 @@ impl Daemon {
                     "saved"
                 );
                 self.persist();
+                self.maintain(job, &saved);
                 Ok(saved)
             }
             Err(failure) => {

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 const RESTORE: &str = "__restore";
 
 /// Why a worker did not do as it was told.
-enum Unmet {
+pub(super) enum Unmet {
     /// It says why.
     Failed(Failure),
     /// It died in the middle.
@@ -87,6 +87,8 @@ impl Daemon {
             tracked: report.tracked,
             since: Some(id),
             keeps: true,
+            keep: None,
+            keep_for: None,
         };
         match self.register(register, fds, report.keeper).await {
             Ok((Answer::Registered { job } | Answer::Covered { job }, _)) => {
@@ -101,7 +103,8 @@ impl Daemon {
         }
     }
 
-    async fn order<R: DeserializeOwned>(
+    /// Has a worker carry out an order.
+    pub(super) async fn order<R: DeserializeOwned>(
         &self,
         role: &str,
         order: &impl Serialize,

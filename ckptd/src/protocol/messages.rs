@@ -91,6 +91,12 @@ pub(crate) struct Register {
     /// Time between checkpoints, as the user wrote it.
     #[serde(default)]
     pub(crate) every: Option<String>,
+    /// How many checkpoints are kept, as the user wrote it.
+    #[serde(default)]
+    pub(crate) keep: Option<String>,
+    /// For how long they are kept, as the user wrote it.
+    #[serde(default)]
+    pub(crate) keep_for: Option<String>,
     /// Who asks.
     pub(crate) source: Source,
     /// The processes whose userfaultfds come with the frame, in their order; 0 is the peer.

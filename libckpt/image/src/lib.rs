@@ -22,4 +22,6 @@ pub use file_digest::file_digest;
 pub use format::{FileRef, Kind, Manifest, Role, Stats};
 pub use id::{CheckpointId, InvalidCheckpointId};
 pub use image::{ComparedRun, Deliver, Image, PageRun, RecordInfo};
-pub use store::{BadFile, CheckpointWriter, Options, Store, VerifyReport};
+pub use store::{
+    BadFile, ChainLimits, CheckpointWriter, Maintained, Options, Retention, Store, VerifyReport,
+};

@@ -23,7 +23,12 @@ pub(crate) fn register() -> Result<(), Trouble> {
     let mut request = Buffer::<2048>::new();
     request.put(br#"{"version":1,"request":{"op":"register","source":"preload","tracked":["#);
     request.put(if tracker.is_some() { b"0]" } else { b"]" });
-    for (name, value) in [(&b"name"[..], variable(c"CKPT_NAME")), (b"every", variable(c"CKPT_EVERY"))] {
+    for (name, value) in [
+        (&b"name"[..], variable(c"CKPT_NAME")),
+        (b"every", variable(c"CKPT_EVERY")),
+        (b"keep", variable(c"CKPT_KEEP")),
+        (b"keep_for", variable(c"CKPT_KEEP_FOR")),
+    ] {
         if let Some(value) = value {
             request.put(b",\"");
             request.put(name);
@@ -33,7 +38,7 @@ pub(crate) fn register() -> Result<(), Trouble> {
     }
     request.put(b"}}\n");
     if !request.is_whole() {
-        return Err(Trouble::plain("CKPT_NAME or CKPT_EVERY is too long"));
+        return Err(Trouble::plain("CKPT_NAME, CKPT_EVERY, CKPT_KEEP or CKPT_KEEP_FOR is too long"));
     }
     let reply = control::exchange(&socket, request.bytes(), tracker.as_ref())?;
     control::succeeded(&reply)?;

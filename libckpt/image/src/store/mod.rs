@@ -18,6 +18,7 @@ mod fold;
 mod gc;
 mod import;
 mod known_pages;
+mod large_writes;
 mod listing;
 mod lock;
 mod open;
@@ -26,12 +27,14 @@ mod pack_reader;
 mod publish;
 mod remove;
 mod repack;
+mod retention;
 mod same_pages;
 mod staging;
 mod verify;
 mod writer;
 
 pub use open::{Options, Store};
+pub use retention::{ChainLimits, Maintained, Retention};
 pub use verify::{BadFile, VerifyReport};
 pub use writer::CheckpointWriter;
 

@@ -3,7 +3,6 @@ use super::dir;
 use super::fold::Depth;
 use super::open::Store;
 use crate::{CheckpointId, StoreError};
-use std::collections::BTreeSet;
 
 impl Store {
     /// Removes a checkpoint. Those that have it as their parent take over what they need of it first.
@@ -20,34 +19,8 @@ impl Store {
         Ok(())
     }
 
-    /// Removes all checkpoints of a job but the newest `keep`; gives the ids of those removed, oldest first. One on which
-    /// another is being written at the moment stays.
-    ///
-    /// # Errors
-    /// As [`Store::remove`]; what was removed until then stays removed.
-    pub fn prune(&self, job: &str, keep: usize) -> Result<Vec<CheckpointId>, StoreError> {
-        let all = self.checkpoints(Some(job))?;
-        let (old, kept) = all.split_at(all.len().saturating_sub(keep));
-        let old: BTreeSet<&CheckpointId> = old.iter().map(|m| &m.id).collect();
-        // One index for each that loses its parent, rather than one for each removal.
-        for manifest in kept.iter().filter(|m| m.parent.as_ref().is_some_and(|p| old.contains(p))) {
-            self.fold(&manifest.id, Depth::Full)?;
-        }
-        let mut removed = Vec::new();
-        for id in old.into_iter().rev() {
-            match self.remove_only(id) {
-                Ok(_) => removed.push(id.clone()),
-                Err(StoreError::InUse { .. } | StoreError::NoCheckpoint { .. }) => {}
-                Err(e) => return Err(e),
-            }
-        }
-        removed.reverse();
-        self.tidy(job);
-        Ok(removed)
-    }
-
     /// Removes without compacting; gives the job if it is known.
-    fn remove_only(&self, id: &CheckpointId) -> Result<Option<String>, StoreError> {
+    pub(super) fn remove_only(&self, id: &CheckpointId) -> Result<Option<String>, StoreError> {
         let manifest = match self.manifest(id) {
             Ok(manifest) => Ok(manifest),
             Err(e) if e.is_damage() => Err(e),
