@@ -78,3 +78,38 @@ fn network_and_host_name() {
         }
     });
 }
+
+#[test]
+fn mounts() {
+    isolated(|sandbox| {
+        let mut subject = Subject::start(sandbox, "private_mounts", &[]);
+        let pids = members(&subject, &["child", "grandchild"]);
+        // What each has, without the numbers of mounts and devices, and without whose events it gets.
+        let views = || -> Vec<String> {
+            let view =
+                |pid| run(&format!("cut -d' ' -f4-6 /proc/{pid}/mountinfo | grep private_mounts | sort"));
+            pids.iter().skip(1).map(view).collect()
+        };
+        let files = || -> Vec<String> {
+            let numbers = "s/.*[0-9] //; s/:.[0-9]*.$//";
+            let view = |pid| run(&format!("ls -l /proc/{pid}/fd /proc/{pid}/cwd | sed '{numbers}' | sort"));
+            pids.iter().map(view).collect()
+        };
+        let before = (sharing(&pids), views(), files());
+        sandbox.ckpt(["check", &subject.pid().to_string()]).done();
+        sandbox.attach(subject.pid(), "job");
+        let first = sandbox.save("job");
+        let incremental = sandbox.save_with("job", &[]);
+        assert_eq!((sharing(&pids), views(), files()), before);
+        subject.process.kill();
+        for id in [first, ckpt_tests::sandbox::id(&incremental)] {
+            let restored = sandbox.restore(&id);
+            assert_eq!((sharing(&pids), views(), files()), before);
+            // Nothing of it is seen outside.
+            assert!(!subject.dir().join("private/map").exists());
+            subject.must_be_well("restored");
+            restored.wait_gone();
+            subject.reset();
+        }
+    });
+}

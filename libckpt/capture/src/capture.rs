@@ -344,10 +344,14 @@ impl Frozen {
         writer.record(&self.inventory)?;
         let mut named_files = NamedFiles::default();
         let nameless = self.objects.nameless.values().flat_map(|file| &file.files);
-        let nameless: HashSet<OpenFileId> = nameless.copied().collect();
+        let further = &self.objects.further;
+        let elsewhere = self.objects.further_files.iter().filter(|(_, at)| further.is_mounts(*at));
+        let nameless: HashSet<OpenFileId> =
+            nameless.chain(elsewhere.map(|(file, _)| file)).copied().collect();
         let named = self.objects.open_files.iter().filter(|file| !nameless.contains(&file.id));
         named_files.add_open_files(named);
-        self.processes.iter().filter_map(ProcessState::mm).for_each(|mm| named_files.add_memory(mm));
+        let memories = self.processes.iter().filter_map(ProcessState::mm);
+        memories.for_each(|mm| named_files.add_memory(mm, further));
         named_files.store(known_files, writer)?;
         for process in self.processes {
             process.store(writer, stats)?;

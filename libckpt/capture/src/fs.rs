@@ -16,7 +16,8 @@ pub(crate) fn capture_fs(pid: i32, objects: &mut Objects) -> CaptureResult<FsV1>
     let root = proc::read_link(pid, "root")?.into_os_string().into_vec();
     let id = FsId(pid.unsigned_abs());
     let is_gone = |path: &[u8]| path.ends_with(b" (deleted)") || !path.starts_with(b"/");
-    if is_gone(&cwd) && cwd.starts_with(b"/") {
+    let has_own_mounts = objects.further.mounts_of(pid).is_some();
+    if is_gone(&cwd) && cwd.starts_with(b"/") && !has_own_mounts {
         let link = format!("/proc/{pid}/cwd");
         let failed = |error| SysError::new("open", link.clone(), error);
         let opened = File::options().read(true).custom_flags(libc::O_PATH).open(&link).map_err(failed)?;

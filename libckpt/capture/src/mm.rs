@@ -1,6 +1,7 @@
 //! An address space: its mappings and what the kernel keeps besides.
 use crate::aio;
 use crate::error::{CaptureError, CaptureResult};
+use crate::namespaces::Further;
 use crate::objects::Objects;
 use crate::process::Process;
 use crate::vma::{self, Files, capture_vma};
@@ -33,7 +34,7 @@ pub(crate) fn capture_mm(
     let tracker = tracking.tracker(pid);
     tracker.verify()?;
     tracker.attach(injector)?;
-    let files = Files::new()?;
+    let files = Files::new(&objects.further)?;
     let mut vmas = Vec::new();
     let mappings = vma::mappings(pid, &[injector.scratch().range()], before)?;
     for mapping in &mappings {
@@ -44,7 +45,7 @@ pub(crate) fn capture_mm(
         }
         vmas.push(vma);
     }
-    let (exe, exe_ident) = capture_exe(pid, &vmas)?;
+    let (exe, exe_ident) = capture_exe(pid, &objects.further, &vmas)?;
     let mm = MmV1 {
         id: id(pid),
         layout: capture_layout(pid, injector)?,
@@ -92,13 +93,14 @@ fn capture_layout(pid: i32, injector: &mut Injector<'_>) -> CaptureResult<[u64; 
 
 fn capture_exe(
     pid: i32,
+    further: &Further,
     vmas: &[ckpt_image::record::VmaV1],
 ) -> CaptureResult<(Vec<u8>, ckpt_image::record::FileIdent)> {
     let path = format!("/proc/{pid}/exe");
     let meta = std::fs::metadata(&path).map_err(|error| SysError::new("stat", path, error))?;
     let ident = vma::ident(&meta);
     let link = proc::read_link(pid, "exe")?.into_os_string().into_vec();
-    if vma::leads_to(&link, &meta) {
+    if vma::leads_to(&further.seen(pid, &link), &meta) {
         return Ok((link, ident));
     }
     // Its contents are kept as those of a mapping of it.

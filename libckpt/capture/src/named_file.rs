@@ -1,5 +1,6 @@
 //! Files that a checkpoint refers to by path: what they are known by at restore. Looked at when the job runs on: the pause does not get longer.
 use crate::error::CaptureResult;
+use crate::namespaces::Further;
 use crate::vma::ident;
 use ckpt_image::record::{BackingV1, FileDigestV1, FileIdent, FileKindV1, MmV1, NamedFileV1, OpenFileV1};
 use ckpt_image::{CheckpointWriter, Image, file_digest};
@@ -50,7 +51,11 @@ impl NamedFiles {
     }
 
     /// Adds those that are mapped, and the program file.
-    pub(crate) fn add_memory(&mut self, mm: &MmV1) {
+    pub(crate) fn add_memory(&mut self, mm: &MmV1, further: &Further) {
+        // A mount namespace that the root is not in has other files under the same paths: they are not looked at.
+        if further.mounts_of(mm.id.0.cast_signed()).is_some() {
+            return;
+        }
         for vma in &mm.vmas {
             if let BackingV1::File { file, shared, .. } = &vma.backing
                 && file.ghost.is_none()

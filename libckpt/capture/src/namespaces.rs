@@ -11,6 +11,7 @@ use ckpt_sys::proc::{self, malformed, mounts, mounts::Mount, status::Status};
 use ckpt_sys::{SysError, pidfd};
 use nix::errno::Errno;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 mod further;
 mod mount;
@@ -147,7 +148,7 @@ impl Namespaces {
     }
 
     fn mount(&self, root: i32) -> CaptureResult<MountNamespaceV1> {
-        mount::capture(root, &self.outer_mounts)
+        mount::capture(root, &self.outer_mounts, Path::new("/"))
     }
 
     /// What of them cannot be saved.

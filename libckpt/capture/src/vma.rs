@@ -1,5 +1,6 @@
 //! Mappings: what each is of, and with what settings.
 use crate::error::{CaptureError, CaptureResult};
+use crate::namespaces::Further;
 use crate::objects::Objects;
 use crate::{aio, content, files, mapped_file, tmpfs};
 use ckpt_image::record::{AioRingV1, BackingV1, FileIdent, MappedFileV1, VmaV1, vma_flags};
@@ -7,12 +8,11 @@ use ckpt_sys::inject::Injector;
 use ckpt_sys::io_uring::{OFFSET_COMPLETIONS, OFFSET_ENTRIES, OFFSET_RINGS};
 use ckpt_sys::proc::maps::{self, Mapping};
 use ckpt_sys::{SysError, SysResult};
-use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::ops::Range;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::rc::Rc;
 
 /// `VmFlags` and what they are in the record.
 const FLAGS: [(&[u8; 2], u64); 15] = [
@@ -42,7 +42,7 @@ pub(crate) fn check(pid: i32) -> Vec<CaptureError> {
         Ok(mappings) => mappings,
         Err(error) => return vec![error.into()],
     };
-    let Ok(files) = Files::new() else { return Vec::new() };
+    let Ok(files) = Files::new(&Rc::default()) else { return Vec::new() };
     mappings.iter().filter_map(|mapping| files.kind(pid, mapping).err()).collect()
 }
 
@@ -149,7 +149,9 @@ pub(crate) fn capture_vma(
             };
             // A shared mapping that may be written needs a description that is open for writing.
             let writable = mapping.shared && mapping.has_flag(b"mw");
-            if writable && !unlinked {
+            // What only the process's mount namespace has comes back with that.
+            let is_further = objects.further.is_hidden(pid, &mapping.path, &meta);
+            if writable && !unlinked && !is_further {
                 tmpfs::capture(objects, &mapped_file::must_open(pid, mapping)?, &mapping.path)?;
             }
             let file = MappedFileV1 {
@@ -218,15 +220,17 @@ enum MappingKind {
 pub(crate) struct Files {
     /// The kernel's own tmpfs, which memfds and shared anonymous memory are files of.
     shmem_device: u64,
+    /// Where paths are looked up.
+    further: Rc<Further>,
 }
 
 impl Files {
-    pub(crate) fn new() -> CaptureResult<Self> {
+    pub(crate) fn new(further: &Rc<Further>) -> CaptureResult<Self> {
         let sys = |errno| SysError::new("memfd_create", "this process", errno);
         let probe =
             nix::sys::memfd::memfd_create(c"probe", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).map_err(sys)?;
         let stat = nix::sys::stat::fstat(&probe).map_err(|errno| SysError::new("fstat", "a memfd", errno))?;
-        Ok(Self { shmem_device: stat.st_dev })
+        Ok(Self { shmem_device: stat.st_dev, further: Rc::clone(further) })
     }
 
     fn kind(&self, pid: i32, mapping: &Mapping) -> CaptureResult<MappingKind> {
@@ -329,14 +333,14 @@ impl Files {
         if !meta.is_file() && (mapping.shared || !zero) {
             return refuse("it maps neither memory nor a regular file", "Close the device before saving");
         }
-        let unlinked = meta.is_file() && !leads_to(&mapping.path, &meta);
+        let unlinked = meta.is_file() && !leads_to(&self.further.seen(pid, &mapping.path), &meta);
         Ok(MappingKind::File { meta, unlinked })
     }
 }
 
 /// Whether `path` names the file that `meta` is of. /proc gives paths from the reader's root directory.
-pub(crate) fn leads_to(path: &[u8], meta: &Metadata) -> bool {
-    let found = std::fs::metadata(Path::new(OsStr::from_bytes(path)));
+pub(crate) fn leads_to(path: &Path, meta: &Metadata) -> bool {
+    let found = std::fs::metadata(path);
     meta.nlink() != 0 && found.is_ok_and(|found| (found.dev(), found.ino()) == (meta.dev(), meta.ino()))
 }
 

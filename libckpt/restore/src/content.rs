@@ -2,6 +2,7 @@
 use crate::error::{RestoreError, RestoreResult};
 use crate::files::Queues;
 use crate::nameless::{self, Nameless};
+use crate::namespaces::Further;
 use crate::segment::Segments;
 use ckpt_image::Image;
 use ckpt_image::page::{PAGE_SIZE, Space};
@@ -17,6 +18,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::rc::Rc;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 const F_SEAL_SEAL: u32 = 0x1;
@@ -38,6 +40,8 @@ pub(crate) struct Contents {
     pub(crate) queues: Queues,
     /// Files that no path leads to.
     pub(crate) nameless: Nameless,
+    /// Namespaces that the job's root is not in.
+    pub(crate) further: Rc<Further>,
 }
 
 impl Contents {

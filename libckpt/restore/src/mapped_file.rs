@@ -6,13 +6,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
-/// Looks at the file before it is mapped: it may have changed as long as the mapping does not reach further past the end than it did.
-pub(crate) fn check(vma: &VmaV1, file: &MappedFileV1, offset: u64) -> RestoreResult<()> {
+/// Looks at the file, which is at `found` here, before it is mapped: it may have changed as long as the mapping does not reach further past the end than it did.
+pub(crate) fn check(vma: &VmaV1, file: &MappedFileV1, offset: u64, found: &[u8]) -> RestoreResult<()> {
     let path = Path::new(OsStr::from_bytes(&file.path));
     let refuse = |reason: String, remedy: &str| {
         Err(RestoreError::File { path: path.display().to_string(), reason, remedy: remedy.into() })
     };
-    let meta = match std::fs::metadata(path) {
+    let meta = match std::fs::metadata(OsStr::from_bytes(found)) {
         Ok(meta) => meta,
         Err(error) => {
             let reason = format!("the program maps it at {:#x}, but it cannot be found: {error}", vma.start);

@@ -25,6 +25,7 @@ use ckpt_sys::inject::{Injector, Scratch};
 use ckpt_sys::memory::ProcessMemory;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::RawFd;
+use std::rc::Rc;
 
 /// What to restore, and how.
 #[derive(Debug)]
@@ -87,7 +88,8 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     contents.nameless = Nameless::make(image)?;
     let tmpfs_files = TmpfsFiles::restore(image)?;
     let masters = files::Masters::open(image)?;
-    let further = Further::make(image)?;
+    let further = Rc::new(Further::make(image)?);
+    contents.further = Rc::clone(&further);
     let none = Cgroups::default();
     let mut seats = Seats::new(request.cgroups.unwrap_or(&none));
     seats.begin();

@@ -130,7 +130,8 @@ pub(crate) fn map(
             let path = match file.ghost {
                 Some(ghost) => contents.ghost_link(image, ghost)?,
                 None => {
-                    mapped_file::check(vma, file, *offset)?;
+                    let found = contents.further.seen_by(builder.remote.pid(), &file.path);
+                    mapped_file::check(vma, file, *offset, &found)?;
                     file.path.clone()
                 }
             };

@@ -70,6 +70,11 @@ impl FileIndex {
         Self { members: members.to_vec(), further: Rc::clone(further), ..Self::default() }
     }
 
+    /// Namespaces that the job's root is not in.
+    pub(crate) fn further(&self) -> &Further {
+        &self.further
+    }
+
     /// Does something in each network namespace of the job, the root's first.
     pub(crate) fn in_nets(
         &self,

@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// Saves a regular file, a directory or an O_PATH handle.
 pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureResult<FileKindV1> {
@@ -40,16 +41,29 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
 
 /// The path of a file. One that its own path does not lead to is noted as such.
 pub(super) fn name(context: &mut Context<'_>, file: &FoundFile) -> CaptureResult<Vec<u8>> {
-    let found = std::fs::symlink_metadata(OsStr::from_bytes(&file.link));
-    let same = found.as_ref().is_ok_and(|found| {
-        (found.dev(), found.ino()) == (file.meta.dev(), file.meta.ino())
+    let leads = |path: &Path| {
+        std::fs::symlink_metadata(path).is_ok_and(|found| {
+            (found.dev(), found.ino()) == (file.meta.dev(), file.meta.ino())
             // A file system that gives each look another inode number.
             || found.mode() == file.meta.mode() && found.rdev() == file.meta.rdev() && is_pseudo(&file.link)
-    });
-    if same {
+        })
+    };
+    let (further, holder) = (context.index.further(), context.index.holder(file));
+    let mounts = further.mounts_of(holder);
+    if let Some(at) = mounts
+        && leads(&further.seen(holder, &file.link))
+    {
+        if let Some(objects) = &mut context.objects {
+            objects.further_files.push((file.id, at));
+        }
+        return Ok(file.link.clone());
+    }
+    // Opened before the process had mounts of its own.
+    if leads(Path::new(OsStr::from_bytes(&file.link))) {
         return Ok(file.link.clone());
     }
     let saved = match &mut context.objects {
+        _ if mounts.is_some() => false,
         None => true,
         Some(objects) => capture_nameless(objects, file.dup(), &file.meta, &file.link, User::File(file.id))?,
     };

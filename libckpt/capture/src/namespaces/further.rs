@@ -1,15 +1,19 @@
 //! Namespaces that processes of the job are in, but not its root. What is in them is read by a thread that goes there for the time.
-use super::{net, uts_namespace};
+use super::{mount, net, uts_namespace};
 use crate::error::{CaptureError, CaptureResult};
 use ckpt_image::record::{FurtherNamespaceV1, NamespaceContentsV1, OpenFileId};
 use ckpt_sys::namespace::{self, Namespace};
+use ckpt_sys::proc::{self, mounts, mounts::Mount};
 use nix::errno::Errno;
-use std::fs::File;
+use std::ffi::OsStr;
+use std::fs::{File, Metadata};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Kinds that processes of a job may differ in.
-const KINDS: [Namespace; 2] = [Namespace::Uts, Namespace::Net];
+const KINDS: [Namespace; 3] = [Namespace::Uts, Namespace::Net, Namespace::Mount];
 
 /// The further namespaces of a job.
 #[derive(Debug, Default)]
@@ -77,7 +81,42 @@ impl Further {
 
     /// What of them cannot be saved.
     pub(crate) fn check(&self) -> Vec<CaptureError> {
-        self.places.iter().filter_map(|place| place.read().err()).collect()
+        let check = |(at, place): (usize, &Place)| match place.namespace {
+            Namespace::Mount => self.check_mounts(at),
+            _ => place.read().map(drop),
+        };
+        self.places.iter().enumerate().filter_map(|place| check(place).err()).collect()
+    }
+
+    fn check_mounts(&self, at: usize) -> CaptureResult<()> {
+        let place = &self.places[at];
+        place.check_view()?;
+        mount::check(place.members[0], &self.base(at)?.1)
+    }
+
+    fn read_mounts(&self, at: usize) -> CaptureResult<NamespaceContentsV1> {
+        let place = &self.places[at];
+        place.check_view()?;
+        let (base, outer) = self.base(at)?;
+        let mounts = mount::capture(place.members[0], &outer, &place.view())?;
+        Ok(NamespaceContentsV1::Mount { base: base.and_then(|base| u32::try_from(base).ok()), mounts })
+    }
+
+    /// The mount namespace that one is made from, and the mounts there: an earlier one if both have a file system that the root's has not.
+    fn base(&self, at: usize) -> CaptureResult<(Option<usize>, Vec<Mount>)> {
+        let roots = mounts::own()?;
+        let has = |mounts: &[Mount], device: &str| mounts.iter().any(|mount| mount.device == device);
+        let own = mounts::of(self.places[at].members[0])?;
+        for (base, place) in self.places[..at].iter().enumerate() {
+            if place.namespace != Namespace::Mount {
+                continue;
+            }
+            let theirs = mounts::of(place.members[0])?;
+            if own.iter().any(|mount| has(&theirs, &mount.device) && !has(&roots, &mount.device)) {
+                return Ok((Some(base), theirs));
+            }
+        }
+        Ok((None, roots))
     }
 
     /// Whether there are any of a kind.
@@ -104,11 +143,42 @@ impl Further {
         at.and_then(|at| self.places.get(at)).map(|place| place.open.as_fd())
     }
 
+    /// The mount namespace that process `pid` is in, as [`Self::place`] takes it; None: the root's.
+    pub(crate) fn mounts_of(&self, pid: i32) -> Option<usize> {
+        let is_its = |place: &Place| place.namespace == Namespace::Mount && place.members.contains(&pid);
+        self.places.iter().position(is_its)
+    }
+
+    /// Whether the one that [`Self::place`] takes `at` for is a mount namespace.
+    pub(crate) fn is_mounts(&self, at: usize) -> bool {
+        self.places.get(at).is_some_and(|place| place.namespace == Namespace::Mount)
+    }
+
+    /// The path by which this process finds what `path` leads process `pid` to.
+    pub(crate) fn seen(&self, pid: i32, path: &[u8]) -> PathBuf {
+        let path = Path::new(OsStr::from_bytes(path));
+        match self.mounts_of(pid) {
+            Some(at) => self.places[at].view().join(path.strip_prefix("/").unwrap_or(path)),
+            None => path.to_owned(),
+        }
+    }
+
+    /// Whether `path` leads process `pid` to a file, the one with `meta`, that it does not lead the job's root to.
+    pub(crate) fn is_hidden(&self, pid: i32, path: &[u8], meta: &Metadata) -> bool {
+        let found = || std::fs::symlink_metadata(OsStr::from_bytes(path));
+        self.mounts_of(pid).is_some()
+            && !found().is_ok_and(|found| (found.dev(), found.ino()) == (meta.dev(), meta.ino()))
+    }
+
     /// The records of them; `files`: which open files belong to which.
     pub(crate) fn capture(&self, files: &[(OpenFileId, usize)]) -> CaptureResult<Vec<FurtherNamespaceV1>> {
         let mut records = Vec::new();
         for (at, place) in self.places.iter().enumerate() {
-            let contents = place.contents.clone().map_or_else(|| place.read(), Ok)?;
+            let contents = match &place.contents {
+                Some(contents) => contents.clone(),
+                None if place.namespace == Namespace::Mount => self.read_mounts(at)?,
+                None => place.read()?,
+            };
             let files = files.iter().filter(|(_, of)| *of == at).map(|(file, _)| *file).collect();
             records.push(FurtherNamespaceV1 { members: place.members.clone(), files, contents });
         }
@@ -126,6 +196,33 @@ impl Place {
             _ => Ok(NamespaceContentsV1::Uts(uts_namespace()?)),
         };
         namespace::within(self.namespace, Some(self.open.as_fd()), read).map_err(|error| self.refused(error))
+    }
+
+    /// Of a mount namespace: the path of its root directory here. One of the members shows it.
+    fn view(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.members[0]))
+    }
+
+    /// Whether paths can be followed there, and the processes be restored there.
+    fn check_view(&self) -> CaptureResult<()> {
+        let pid = self.members[0];
+        let refuse = |reason: &str, remedy: &str| {
+            let object = format!("mount namespace {}", self.link.display());
+            Err(CaptureError::unsupported(pid, object, reason, remedy))
+        };
+        if proc::read_link(pid, "root")? != Path::new("/") {
+            return refuse(
+                "it is not the one that the job's root process is in, and the process has changed its root directory there (chroot)",
+                "Protect the first process that is in it by itself (ckpt attach)",
+            );
+        }
+        if !self.view().join(format!("proc/{pid}/status")).exists() {
+            return refuse(
+                "it is not the one that the job's root process is in, and has no /proc that shows the job",
+                "Mount a /proc there",
+            );
+        }
+        Ok(())
     }
 
     fn refused(&self, error: CaptureError) -> CaptureError {

@@ -2,6 +2,7 @@
 use crate::error::{CaptureError, CaptureResult};
 use ckpt_image::record::{MountNamespaceV1, MountOriginV1, MountV1};
 use ckpt_sys::proc::mounts::{self, Mount};
+use std::path::Path;
 
 mod tree;
 
@@ -9,15 +10,15 @@ mod tree;
 const KERNEL_FILLED: [&str; 7] =
     ["proc", "sysfs", "mqueue", "cgroup2", "devpts", "binfmt_misc", "securityfs"];
 
-/// The mounts of process `root`, whose mount namespace this process is in or has a copy of. `outer`: those of whoever saves the job.
-pub(super) fn capture(root: i32, outer: &[Mount]) -> CaptureResult<MountNamespaceV1> {
+/// The mounts of process `root`, whose root directory is at `view` here. `outer`: those of whoever saves the job.
+pub(super) fn capture(root: i32, outer: &[Mount], view: &Path) -> CaptureResult<MountNamespaceV1> {
     let all = mounts::of(root)?;
     let one = |mount: &Mount| {
         let origin = origin(root, mount, outer)?;
         let origin = match origin {
             MountOriginV1::Own(_) if mount.fs_type == "tmpfs" => {
                 check_visible(root, mount, &all)?;
-                MountOriginV1::Own(tree::read(root, mount)?)
+                MountOriginV1::Own(tree::read(root, mount, view)?)
             }
             other => other,
         };

@@ -29,7 +29,7 @@ pub struct NamespacesV1 {
 pub struct FurtherNamespaceV1 {
     /// Pids of the processes that are in it.
     pub members: Vec<i32>,
-    /// Open files that belong to it, whoever has them: sockets.
+    /// Open files that belong to it, whoever has them: sockets, and files that are found there by their paths.
     pub files: Vec<OpenFileId>,
     /// What it is, and what it has.
     pub contents: NamespaceContentsV1,
@@ -42,6 +42,14 @@ pub enum NamespaceContentsV1 {
     Uts(UtsNamespaceV1),
     /// Network. Other ends of veth pairs that are outside are in the network namespace of the job's root.
     Net(NetNamespaceV1),
+    /// Mounts.
+    Mount {
+        /// What is outside is in the mount namespace of this record, by its place among the records of further namespaces, and that before this one;
+        /// None: in that of the job's root.
+        base: Option<u32>,
+        /// What it has.
+        mounts: MountNamespaceV1,
+    },
 }
 
 /// A PID namespace.

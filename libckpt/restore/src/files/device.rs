@@ -15,8 +15,9 @@ pub(super) fn make(
     path: &[u8],
     rdev: u64,
 ) -> RestoreResult<OwnedFd> {
-    let path = maker.contents.nameless.link(file.id).unwrap_or(path);
-    let fd = super::path::open(path, open_flags(file), libc::S_IFCHR, "the program")?;
+    let found = maker.further.seen_for(file.id, path);
+    let found = maker.contents.nameless.link(file.id).unwrap_or(&found);
+    let fd = super::path::open(found, open_flags(file), libc::S_IFCHR, "the program")?;
     let opened = File::from(fd);
     let now = opened.metadata().map_err(|error| SysError::new("fstat", show(path), error))?;
     if now.rdev() != rdev {

@@ -33,7 +33,10 @@ pub(super) fn make(
     let who = holder.unwrap_or_else(|| "the program".to_owned());
     match maker.contents.nameless.link(file.id) {
         Some(link) => open(link, open_flags(file) & !libc::O_NOFOLLOW, ident.mode, &who),
-        None => open(path, open_flags(file), ident.mode, &who),
+        None => {
+            let found = maker.further.seen_for(file.id, path);
+            open(&found, open_flags(file), ident.mode, &who)
+        }
     }
 }
 

@@ -1,14 +1,18 @@
 //! Namespaces that processes of the job are in, but not its root. They are made before the processes, by a thread of ours that leaves them open;
 //! each process is moved there at its birth, if its parent has not been.
-use super::net;
+use super::{mount, net};
 use crate::builder::Builder;
 use crate::error::{RestoreError, RestoreResult};
 use ckpt_image::Image;
 use ckpt_image::record::{FurtherNamespaceV1, NamespaceContentsV1, OpenFileId};
+use ckpt_sys::SysError;
 use ckpt_sys::namespace::{self, Namespace};
+use nix::sched::{CloneFlags, unshare};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
 
 /// The further namespaces of a job under construction. They go with this unless processes are in them.
 #[derive(Debug, Default)]
@@ -22,6 +26,8 @@ pub(crate) struct Further {
 struct Place {
     namespace: Namespace,
     open: File,
+    /// Of a mount namespace: its root directory.
+    root: Option<File>,
     members: Vec<i32>,
     files: Vec<OpenFileId>,
 }
@@ -42,12 +48,18 @@ impl Further {
         for FurtherNamespaceV1 { members, files, contents } in records {
             let namespace = kind(&contents);
             let own = namespace::open_own(namespace)?;
-            let open = std::thread::scope(|scope| scope.spawn(|| make(&contents, &own)).join());
-            let open = open.map_err(|_| RestoreError::Inconsistent {
+            let base = match &contents {
+                NamespaceContentsV1::Mount { base: Some(base), .. } => {
+                    usize::try_from(*base).ok().and_then(|base| made.places.get(base))
+                }
+                _ => None,
+            };
+            let open = std::thread::scope(|scope| scope.spawn(|| make(&contents, &own, base)).join());
+            let (open, root) = open.map_err(|_| RestoreError::Inconsistent {
                 what: format!("making a {} namespace failed", namespace.name()),
             })??;
             made.own.insert(namespace, own);
-            made.places.push(Place { namespace, open, members, files });
+            made.places.push(Place { namespace, open, root, members, files });
         }
         Ok(made)
     }
@@ -70,6 +82,26 @@ impl Further {
     fn net_of(&self, file: OpenFileId) -> Option<usize> {
         let is_its = |place: &Place| place.namespace == Namespace::Net && place.files.contains(&file);
         self.places.iter().position(is_its)
+    }
+
+    /// The path by which this process finds what `path` led to where an open file belongs.
+    pub(crate) fn seen_for<'p>(&self, file: OpenFileId, path: &'p [u8]) -> Cow<'p, [u8]> {
+        self.seen(path, |place| place.files.contains(&file))
+    }
+
+    /// The path by which this process finds what `path` leads process `pid` to.
+    pub(crate) fn seen_by<'p>(&self, pid: i32, path: &'p [u8]) -> Cow<'p, [u8]> {
+        self.seen(path, |place| place.members.contains(&pid))
+    }
+
+    fn seen<'p>(&self, path: &'p [u8], is_its: impl Fn(&Place) -> bool) -> Cow<'p, [u8]> {
+        match self.places.iter().filter(|place| is_its(place)).find_map(|place| place.root.as_ref()) {
+            Some(root) => {
+                let view = format!("/proc/{}/fd/{}", std::process::id(), root.as_raw_fd());
+                [view.as_bytes(), path].concat().into()
+            }
+            None => path.into(),
+        }
     }
 
     /// Moves process `pid`, which `parent` has just made and whose calls go through `builder`, to the namespaces that it was in. One that is not of
@@ -106,12 +138,22 @@ fn kind(contents: &NamespaceContentsV1) -> Namespace {
     match contents {
         NamespaceContentsV1::Uts(_) => Namespace::Uts,
         NamespaceContentsV1::Net(_) => Namespace::Net,
+        NamespaceContentsV1::Mount { .. } => Namespace::Mount,
     }
 }
 
-/// In a thread of its own: makes a namespace; `own` is the one that this process is in.
-fn make(contents: &NamespaceContentsV1, own: &File) -> RestoreResult<File> {
+/// In a thread of its own: makes a namespace, from `base` if there is one; `own` is the one that this process is in.
+fn make(
+    contents: &NamespaceContentsV1,
+    own: &File,
+    base: Option<&Place>,
+) -> RestoreResult<(File, Option<File>)> {
     let namespace = kind(contents);
+    if let Some(base) = base {
+        // The directories of a process are of one mount namespace.
+        unshare(CloneFlags::CLONE_FS).map_err(|errno| SysError::new("unshare", "directories", errno))?;
+        namespace::join(base.open.as_fd(), &[namespace])?;
+    }
     match contents {
         NamespaceContentsV1::Net(net) if net.path.is_some() => {
             net::join(net.path.as_deref().unwrap_or_default())?;
@@ -121,8 +163,16 @@ fn make(contents: &NamespaceContentsV1, own: &File) -> RestoreResult<File> {
     match contents {
         NamespaceContentsV1::Uts(uts) => namespace::set_names(&uts.hostname, &uts.domainname)?,
         NamespaceContentsV1::Net(net) => net::furnish(net, Some(own))?,
+        NamespaceContentsV1::Mount { mounts, .. } => mount::furnish(Some(mounts), false)?,
     }
-    Ok(namespace::open_own(namespace)?)
+    let root = match namespace {
+        Namespace::Mount => {
+            let opened = File::options().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open("/");
+            Some(opened.map_err(|error| SysError::new("open", "/", error))?)
+        }
+        _ => None,
+    };
+    Ok((namespace::open_own(namespace)?, root))
 }
 
 /// Has a process fetch our descriptor of a namespace (pidfd_getfd(2)), and go there.

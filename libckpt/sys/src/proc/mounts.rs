@@ -35,9 +35,9 @@ pub fn of(pid: i32) -> SysResult<Vec<Mount>> {
     parse_all(&read(pid, "mountinfo")?, pid)
 }
 
-/// The mounts that this process sees, as [`of`]; also where /proc is of another PID namespace.
+/// The mounts that this thread sees, as [`of`]; also where /proc is of another PID namespace.
 pub fn own() -> SysResult<Vec<Mount>> {
-    let path = "/proc/self/mountinfo";
+    let path = "/proc/thread-self/mountinfo";
     let text = std::fs::read(path).map_err(|error| SysError::new("read", path, error))?;
     parse_all(&text, std::process::id().cast_signed())
 }

@@ -47,7 +47,13 @@ pub(super) fn describe(
     }
     record.state = state;
     record.local = socket::local_name(file.dup())?;
-    record.bound_file = unix_file::bound(file.dup(), context.index.holder(file), &record.local, &diag)?;
+    record.bound_file = unix_file::bound(
+        context.index.further(),
+        file.dup(),
+        context.index.holder(file),
+        &record.local,
+        &diag,
+    )?;
     record.options = options::read_options(file.dup(), &record)?;
     filter::add(context, file, &mut record)?;
     record.shutdown = u32::from(diag.shutdown);

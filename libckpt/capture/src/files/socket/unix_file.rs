@@ -1,6 +1,7 @@
 //! The files that AF_UNIX sockets are bound to.
-use crate::error::CaptureResult;
+use crate::error::{CaptureError, CaptureResult};
 use crate::files::path;
+use crate::namespaces::Further;
 use ckpt_image::record::SocketFileV1;
 use ckpt_sys::unix_diag::{self, UnixSocket};
 use ckpt_sys::{SysError, proc};
@@ -13,6 +14,7 @@ use std::os::unix::fs::MetadataExt;
 
 /// The file that a socket of process `pid` with the name `local` is bound to, if it still has a path.
 pub(super) fn bound(
+    further: &Further,
     fd: BorrowedFd<'_>,
     pid: i32,
     local: &[u8],
@@ -20,6 +22,20 @@ pub(super) fn bound(
 ) -> CaptureResult<Option<SocketFileV1>> {
     let name = local.get(2..).and_then(|name| name.split(|byte| *byte == 0).next()).unwrap_or_default();
     let Some((_, inode)) = diag.file.filter(|_| !name.is_empty()) else { return Ok(None) };
+    if further.mounts_of(pid).is_some() {
+        let looked_up = std::fs::metadata(further.seen(pid, name)).is_ok_and(|found| {
+            found.ino() & u64::from(u32::MAX) == inode && !further.is_hidden(pid, name, &found)
+        });
+        if !looked_up {
+            let name = String::from_utf8_lossy(name);
+            return Err(CaptureError::unsupported(
+                pid,
+                format!("the AF_UNIX socket that is bound to {name}"),
+                "its file is in a mount namespace that the job's root is not in, which cannot be saved yet",
+                "Let the program bind it where the job's root finds it, too, or give it an abstract name",
+            ));
+        }
+    }
     match unix_diag::bound_file(fd) {
         Ok(Some(file)) => by_file(&File::from(file), pid, name),
         Ok(None) => Ok(None),

@@ -5,17 +5,19 @@ use ckpt_image::record::TreeFileV1;
 use ckpt_sys::SysError;
 use ckpt_sys::proc::mounts::Mount;
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Most bytes that are copied while the job stands still.
 const MOST: u64 = 256 << 20;
 
-/// All files of the file system behind `mount`, directories before what is in them.
-pub(super) fn read(root: i32, mount: &Mount) -> CaptureResult<Vec<TreeFileV1>> {
-    let top = PathBuf::from(std::ffi::OsString::from_vec(mount.point.clone()));
+/// All files of the file system behind `mount`, directories before what is in them. `view`: where the root directory of process `root` is.
+pub(super) fn read(root: i32, mount: &Mount, view: &Path) -> CaptureResult<Vec<TreeFileV1>> {
+    let point = Path::new(OsStr::from_bytes(&mount.point));
+    let top = view.join(point.strip_prefix("/").unwrap_or(point));
     let mut reader =
         Reader { root, mount, top: &top, device: 0, bytes: 0, links: HashMap::new(), found: Vec::new() };
     let metadata = reader.metadata(&top)?;
