@@ -5,7 +5,7 @@ use crate::pids;
 use crate::protocol::PidNamespace;
 use ckpt_dirty::Tracking;
 use ckpt_image::Image;
-use ckpt_restore::{CgroupRoot, Cgroups, Namespaces, RestoreRequest};
+use ckpt_restore::{CgroupRoot, Cgroups, Filling, Namespaces, RestoreRequest};
 use std::os::fd::OwnedFd;
 
 /// The place for a checkpoint's job.
@@ -17,6 +17,8 @@ pub(crate) struct Restored {
     pub(crate) pid: i32,
     /// Userfaultfds of its processes.
     pub(crate) tracking: Vec<(i32, OwnedFd)>,
+    /// What tells when its memory is there, if it comes late.
+    pub(crate) filling: Option<OwnedFd>,
 }
 
 impl Home {
@@ -32,24 +34,28 @@ impl Home {
         Ok(Self(namespaces))
     }
 
-    /// Restores the job there, its control groups below `roots`; None: it is in ours. This process becomes its keeper.
+    /// Restores the job there, its control groups below `roots`; None: it is in ours. Its memory comes late if it is to be `lazy`. This process becomes
+    /// its keeper.
     pub(crate) fn restore(
         &self,
         request: RestoreRequest<'_>,
         roots: Option<&[CgroupRoot]>,
+        lazy: bool,
     ) -> Outcome<Restored> {
+        let filling = if lazy { Filling::start(request.image)? } else { None };
         crate::worker::keeper::adopt_orphans()?;
+        let request = RestoreRequest { filling: filling.as_ref(), ..request };
         let cgroups = roots.map(|roots| Cgroups::make(request.image, roots)).transpose()?.unwrap_or_default();
         let restored = self.restore_in(RestoreRequest { cgroups: Some(&cgroups), ..request }, &cgroups)?;
         cgroups.keep();
-        Ok(restored)
+        Ok(Restored { filling: filling.map(Filling::into_report), ..restored })
     }
 
     fn restore_in(&self, request: RestoreRequest<'_>, cgroups: &Cgroups) -> Outcome<Restored> {
         let Some(namespaces) = &self.0 else {
             let restored = ckpt_restore::restore(&request)?;
             let tracking = restored.tracking.map(Tracking::into_fds).unwrap_or_default();
-            return Ok(Restored { pid: restored.root_pid, tracking });
+            return Ok(Restored { pid: restored.root_pid, tracking, filling: None });
         };
         let work = |first: ckpt_restore::FirstProcess| {
             namespaces.furnish()?;
@@ -63,6 +69,6 @@ impl Home {
             .map_err(|(Unreported::Failed(failure) | Unreported::Died(failure))| failure)?;
         let pid = outcome.pids.outer(&[outcome.report])?.values().next().copied();
         let pid = pid.ok_or_else(|| Failure::new("the restored program has ended at once"))?;
-        Ok(Restored { pid, tracking: outcome.tracking })
+        Ok(Restored { pid, tracking: outcome.tracking, filling: None })
     }
 }

@@ -97,6 +97,8 @@ pub(crate) struct RestoreOrder {
     pub(crate) pids: PidNamespace,
     /// Where its control groups go; None: it is in the daemon's.
     pub(crate) cgroups: Option<Vec<ckpt_restore::CgroupRoot>>,
+    /// It runs before its memory is there.
+    pub(crate) lazy: bool,
 }
 
 /// Take away what a capture left in a process whose worker was killed.
@@ -125,6 +127,8 @@ pub(crate) struct RestoreReport {
     pub(crate) keeper: i32,
     /// The processes that are tracked from now on.
     pub(crate) tracked: Vec<i32>,
+    /// The last descriptor tells when its memory is there.
+    pub(crate) filling: bool,
 }
 
 /// A report and the descriptors that go with it.

@@ -28,6 +28,7 @@ pub(crate) fn attach(context: &Context, options: &Attach) -> Outcome<()> {
         keeps: false,
         keep: protection.kept.keep.map(|n| n.to_string()),
         keep_for: protection.kept.keep_for.clone(),
+        filling: false,
     });
     match Client::of_store(&context.store)?.call(&request, &[])? {
         Answer::Registered { job } if context.json => {

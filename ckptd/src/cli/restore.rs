@@ -1,24 +1,21 @@
 //! `ckpt restore`
 use super::args::{CgroupsChoice, PidChoice, Restore};
 use super::foreground::Foreground;
-use super::{Context, later, print};
+use super::{Context, print};
 use crate::client::Client;
 use crate::failure::{Failure, Outcome};
-use crate::home::Home;
+use crate::home::{Home, Restored};
 use crate::protocol::{Answer, PidNamespace, Register, Request, Source};
 use ckpt_image::record::NamespacesV1;
 use ckpt_image::{Image, Store};
 use ckpt_restore::{CgroupRoot, ChangedFiles, OutsideConnections, RestoreRequest, RootBirth};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 /// Changed files that are named.
 const TOLD_MAX: usize = 10;
 
 /// Brings a checkpoint back; in the foreground, ends as the program ends.
 pub(crate) fn restore(context: &Context, options: &Restore) -> Outcome<u8> {
-    if options.lazy {
-        return Err(later("--lazy"));
-    }
     let store = Store::open(&context.store)?;
     let id = super::resolve(&store, &options.target)?;
     let image = store.image(&id)?;
@@ -27,7 +24,7 @@ pub(crate) fn restore(context: &Context, options: &Restore) -> Outcome<u8> {
     let files = options.files.map(ChangedFiles::from).unwrap_or_default();
     tell_changes(&image, files)?;
     let cgroups = (options.cgroups == CgroupsChoice::Restore).then(|| options.cgroup_root.clone());
-    let how = How { outside: options.tcp.into(), files, pids, cgroups };
+    let how = How { outside: options.tcp.into(), files, pids, cgroups, lazy: options.lazy };
     if options.detach { detached(context, &image, how) } else { foreground(context, &image, how) }
 }
 
@@ -56,6 +53,8 @@ struct How {
     pids: PidNamespace,
     /// Where its control groups go; None: it is in ours.
     cgroups: Option<Vec<CgroupRoot>>,
+    /// It runs before its memory is there.
+    lazy: bool,
 }
 
 /// Names the files that are not what they were, and that the program gets all the same.
@@ -84,8 +83,8 @@ fn tell_changes(image: &Image, files: ChangedFiles) -> Outcome<()> {
 }
 
 fn detached(context: &Context, image: &Image, how: How) -> Outcome<u8> {
-    let How { outside: tcp, files, pids, cgroups } = how;
-    let request = Request::Restore { id: image.manifest().id.to_string(), tcp, files, pids, cgroups };
+    let How { outside: tcp, files, pids, cgroups, lazy } = how;
+    let request = Request::Restore { id: image.manifest().id.to_string(), tcp, files, pids, cgroups, lazy };
     let Answer::Restored { job, pid } = Client::of_existing(&context.store)?.call(&request, &[])? else {
         return Err(Failure::new("the daemon gave an answer to another question"));
     };
@@ -108,29 +107,32 @@ fn foreground(context: &Context, image: &Image, how: How) -> Outcome<u8> {
         changed_files: how.files,
         root: RootBirth::default(),
         cgroups: None,
+        filling: None,
     };
-    let restored = home.restore(request, how.cgroups.as_deref())?;
-    if let Err(failure) = register(context, image, restored.pid, restored.tracking) {
+    let restored = home.restore(request, how.cgroups.as_deref(), how.lazy)?;
+    if let Err(failure) = register(context, image, &restored) {
         eprintln!("ckpt: {} runs unprotected: {}", image.manifest().job, failure.message);
     }
     foreground.wait(restored.pid)
 }
 
 /// Hands the program over to the daemon, so that its next checkpoint is incremental.
-fn register(context: &Context, image: &Image, pid: i32, tracking: Vec<(i32, OwnedFd)>) -> Outcome<()> {
+fn register(context: &Context, image: &Image, restored: &Restored) -> Outcome<()> {
     let request = Request::Register(Register {
-        pid: Some(pid),
+        pid: Some(restored.pid),
         name: Some(image.manifest().job.clone()),
         default_name: None,
         every: None,
         source: Source::Restore,
-        tracked: tracking.iter().map(|(pid, _)| *pid).collect(),
+        tracked: restored.tracking.iter().map(|(pid, _)| *pid).collect(),
         since: Some(image.manifest().id.to_string()),
         keeps: true,
         keep: None,
         keep_for: None,
+        filling: restored.filling.is_some(),
     });
-    let fds: Vec<_> = tracking.iter().map(|(_, fd)| fd.as_fd()).collect();
+    let tracking = restored.tracking.iter().map(|(_, fd)| fd.as_fd());
+    let fds: Vec<_> = tracking.chain(restored.filling.iter().map(AsFd::as_fd)).collect();
     if let Answer::Registered { job } = Client::of_existing(&context.store)?.call(&request, &fds)? {
         tracing::info!("protected as job {job}");
     }

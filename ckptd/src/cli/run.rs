@@ -49,6 +49,7 @@ pub(crate) fn run(context: &Context, options: Run) -> Outcome<u8> {
         keeps: true,
         keep: options.protection.kept.keep.map(|n| n.to_string()),
         keep_for: options.protection.kept.keep_for,
+        filling: false,
     });
     // The connection is kept until the program's first instruction: until then the daemon saves nothing.
     let connection = match register(&client, &request) {

@@ -48,6 +48,8 @@ pub(super) struct Job {
     pub(super) keeper: RefCell<Option<Target>>,
     /// The processes of the job at the last checkpoint, and when they were started.
     pub(super) members: RefCell<BTreeMap<i32, u64>>,
+    /// Tells when its memory is there, if a restore is still filling it.
+    pub(super) filling: RefCell<Option<OwnedFd>>,
     /// Why the last attempt failed.
     pub(super) last_error: RefCell<Option<String>>,
     /// Held by whoever saves the job, so that checkpoints come one after the other.
@@ -77,6 +79,7 @@ impl Job {
             last: RefCell::default(),
             keeper: RefCell::default(),
             members: RefCell::default(),
+            filling: RefCell::default(),
             last_error: RefCell::default(),
             turn: Arc::default(),
         })

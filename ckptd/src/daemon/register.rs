@@ -18,9 +18,10 @@ impl Daemon {
     pub(super) async fn register(
         self: &Rc<Self>,
         request: Register,
-        fds: Vec<OwnedFd>,
+        mut fds: Vec<OwnedFd>,
         peer: i32,
     ) -> Outcome<Registered> {
+        let filling = if request.filling { fds.pop() } else { None };
         if request.tracked.len() != fds.len() {
             return Err(Failure::new("the registration lacks descriptors that it announces"));
         }
@@ -46,6 +47,7 @@ impl Daemon {
         job.every.set(every);
         job.keep.set(keep);
         *job.last.borrow_mut() = request.since;
+        *job.filling.borrow_mut() = filling;
         *job.keeper.borrow_mut() = target::running(peer).filter(|_| request.keeps);
         let job = Rc::new(job);
         let mut turn = self.turn(&job).await;

@@ -6,8 +6,10 @@ use crate::protocol::{Register, Save, Saved, Source};
 use crate::target::{self, Holder};
 use crate::worker::CaptureOrder;
 use ckpt_capture::{OutsideConnections, UnixPeers};
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use tokio::net::unix::pipe::Receiver;
 use tokio::time::{sleep, timeout};
 
 /// How long the end of a killed job is waited for.
@@ -98,6 +100,7 @@ impl Daemon {
             keeps: false,
             keep: None,
             keep_for: None,
+            filling: false,
         };
         self.register(request, Vec::new(), pid).await?;
         let job = self.job_of_root(pid).ok_or_else(|| Failure::new(format!("pid {pid} has just ended")))?;
@@ -110,6 +113,9 @@ impl Daemon {
         if !target::still_runs(job.target.pid, job.target.start_time) {
             return Err(Failure::new(format!("job {} (pid {}) has ended", job.name, job.target.pid))
                 .remedy(format!("`ckpt restore {}` brings its newest checkpoint back", job.name)));
+        }
+        if !self.filled(job).await {
+            turn.clear();
         }
         let order = CaptureOrder {
             store: self.store.clone(),
@@ -157,6 +163,25 @@ impl Daemon {
                 Err(failure)
             }
         }
+    }
+
+    /// Waits until the memory of a job is there that was restored to run before. Whether what is tracked of it can be relied upon.
+    async fn filled(&self, job: &Rc<Job>) -> bool {
+        let Some(report) = job.filling.take() else { return true };
+        tracing::info!(job = job.name, "waiting until its memory is there");
+        let word = async {
+            let pipe = Receiver::from_owned_fd(report)?;
+            loop {
+                pipe.readable().await?;
+                let mut word = [0];
+                match pipe.try_read(&mut word) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    outcome => return outcome.map(|got| got == 1 && word[0] == ckpt_restore::FILLED),
+                }
+            }
+        };
+        let word: std::io::Result<bool> = word.await;
+        word.unwrap_or(false)
     }
 
     /// After `--stop`: the job was killed while it was frozen; waits until its root is gone.

@@ -5,6 +5,7 @@ use crate::failure::{Failure, Outcome};
 use crate::protocol::frame::{self, Frame};
 use crate::protocol::{self, Answer, Request, Save, Source};
 use crate::tickets;
+use crate::worker::RestoreOrder;
 use ckpt_image::CheckpointId;
 use nix::unistd::geteuid;
 use std::rc::Rc;
@@ -62,8 +63,11 @@ impl Daemon {
                 self.sweep();
                 Ok(Answer::Jobs { jobs: self.jobs.borrow().iter().map(|job| job.live()).collect() })
             }
-            Request::Restore { id, tcp, files, pids, cgroups } => match id.parse::<CheckpointId>() {
-                Ok(id) => self.restore(&id, tcp, files, pids, cgroups).await,
+            Request::Restore { id, tcp, files, pids, cgroups, lazy } => match id.parse::<CheckpointId>() {
+                Ok(id) => {
+                    let (store, id) = (self.store.clone(), id.to_string());
+                    self.restore(RestoreOrder { store, id, tcp, files, pids, cgroups, lazy }).await
+                }
                 Err(error) => Err(Failure::usage(error)),
             },
         };

@@ -2,10 +2,8 @@
 use super::Daemon;
 use super::job::Tracking;
 use crate::failure::{Failure, Outcome};
-use crate::protocol::{self, Answer, PidNamespace, Register, Saved, Source, frame};
+use crate::protocol::{self, Answer, Register, Saved, Source, frame};
 use crate::worker::{CaptureOrder, CaptureReport, CleanOrder, CleanReport, RestoreOrder, RestoreReport};
-use ckpt_image::CheckpointId;
-use ckpt_restore::{ChangedFiles, OutsideConnections};
 use nix::sys::wait::WaitStatus;
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
@@ -66,16 +64,8 @@ impl Daemon {
     }
 
     /// Has a worker bring a checkpoint back, which then stays as the job's keeper.
-    pub(super) async fn restore(
-        self: &Rc<Self>,
-        id: &CheckpointId,
-        tcp: OutsideConnections,
-        files: ChangedFiles,
-        pids: PidNamespace,
-        cgroups: Option<Vec<ckpt_restore::CgroupRoot>>,
-    ) -> Outcome<Answer> {
-        let id = id.to_string();
-        let order = RestoreOrder { store: self.store.clone(), id: id.clone(), tcp, files, pids, cgroups };
+    pub(super) async fn restore(self: &Rc<Self>, order: RestoreOrder) -> Outcome<Answer> {
+        let id = order.id.clone();
         let (report, fds) = self.order::<RestoreReport>(RESTORE, &order, Tracking::new()).await?;
         let pid = report.pid;
         let register = Register {
@@ -89,6 +79,7 @@ impl Daemon {
             keeps: true,
             keep: None,
             keep_for: None,
+            filling: report.filling,
         };
         match self.register(register, fds, report.keeper).await {
             Ok((Answer::Registered { job } | Answer::Covered { job }, _)) => {

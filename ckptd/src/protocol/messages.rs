@@ -36,6 +36,9 @@ pub(crate) enum Request {
         /// Where its control groups go; None: it is in the daemon's.
         #[serde(default)]
         cgroups: Option<Vec<ckpt_restore::CgroupRoot>>,
+        /// It runs before its memory is there.
+        #[serde(default)]
+        lazy: bool,
     },
 }
 
@@ -108,6 +111,9 @@ pub(crate) struct Register {
     /// The peer is the parent of the root process and of all processes of the job that are left without one, and of no others.
     #[serde(default)]
     pub(crate) keeps: bool,
+    /// Its memory is being filled: the last descriptor is the end of a pipe that tells when it is there ([`ckpt_restore::Filling`]).
+    #[serde(default)]
+    pub(crate) filling: bool,
 }
 
 /// See [`Request::Save`].

@@ -20,9 +20,12 @@ pub(super) fn restore(order: RestoreOrder, _: Vec<OwnedFd>) -> Outcome<Report<Re
         changed_files: order.files,
         root: Default::default(),
         cgroups: None,
+        filling: None,
     };
-    let restored = home.restore(request, order.cgroups.as_deref())?;
-    let (tracked, fds) = restored.tracking.into_iter().unzip();
+    let restored = home.restore(request, order.cgroups.as_deref(), order.lazy)?;
+    let (tracked, mut fds): (_, Vec<_>) = restored.tracking.into_iter().unzip();
     let (job, pid) = (image.manifest().job.clone(), restored.pid);
-    Ok((RestoreReport { job, pid, keeper: std::process::id().cast_signed(), tracked }, fds))
+    let filling = restored.filling.is_some();
+    fds.extend(restored.filling);
+    Ok((RestoreReport { job, pid, keeper: std::process::id().cast_signed(), tracked, filling }, fds))
 }

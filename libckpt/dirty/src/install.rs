@@ -14,17 +14,32 @@ const NO_FEATURES: &str = "API:\taa:0:";
 /// Makes a userfaultfd in the target, takes it over and closes the target's descriptor. None: the target may not make one, or the
 /// kernel cannot track asynchronously.
 pub(crate) fn install(injector: &mut Injector<'_>) -> DirtyResult<Option<OwnedFd>> {
-    let flags = uffd::O_CLOEXEC | uffd::USER_MODE_ONLY;
+    let taken = match make(injector, uffd::O_CLOEXEC | uffd::USER_MODE_ONLY)? {
+        Ok(taken) => taken,
+        Err(errno) => {
+            tracing::warn!(pid = injector.pid(), %errno, "no userfaultfd: every checkpoint takes all pages");
+            return Ok(None);
+        }
+    };
+    if let Err(error) = uffd::enable_wp_async(taken.as_fd()) {
+        tracing::warn!(pid = injector.pid(), %error, "no asynchronous write-protection: every checkpoint takes all pages");
+        return Ok(None);
+    }
+    Ok(Some(taken))
+}
+
+/// Makes a userfaultfd with `flags` in the target, takes it over and closes the target's descriptor. No handshake is made.
+///
+/// # Errors
+/// The inner one: the target may not make one.
+pub fn make(injector: &mut Injector<'_>, flags: u64) -> DirtyResult<Result<OwnedFd, Errno>> {
     let made = match injector.syscall(libc::SYS_userfaultfd, &[flags])? {
         Ok(fd) => Ok(fd),
         Err(_) => by_device(injector, flags)?,
     };
     let fd = match made {
         Ok(fd) => fd,
-        Err(errno) => {
-            tracing::warn!(pid = injector.pid(), %errno, "no userfaultfd: every checkpoint takes all pages");
-            return Ok(None);
-        }
+        Err(errno) => return Ok(Err(errno)),
     };
     let number = RawFd::try_from(fd).unwrap_or(-1);
     let taken = pidfd::open(injector.pid()).and_then(|process| pidfd::getfd(process.as_fd(), number));
@@ -33,12 +48,7 @@ pub(crate) fn install(injector: &mut Injector<'_>) -> DirtyResult<Option<OwnedFd
     if let Err(errno) = closed {
         tracing::error!(pid = injector.pid(), fd, %errno, "the target's userfaultfd could not be closed");
     }
-    let taken = taken?;
-    if let Err(error) = uffd::enable_wp_async(taken.as_fd()) {
-        tracing::warn!(pid = injector.pid(), %error, "no asynchronous write-protection: every checkpoint takes all pages");
-        return Ok(None);
-    }
-    Ok(Some(taken))
+    Ok(Ok(taken?))
 }
 
 /// Descriptors of userfaultfds in process `pid` that an installation left when its own process was killed in the middle: no handshake was made,

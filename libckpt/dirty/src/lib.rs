@@ -15,7 +15,7 @@ mod tracker;
 mod tracking;
 
 pub use error::{DirtyError, DirtyResult};
-pub use install::{close_leftovers, leftovers};
+pub use install::{close_leftovers, leftovers, make as make_userfaultfd};
 pub use pages::{Kind, Pages};
 pub use tracker::Tracker;
 pub use tracking::Tracking;

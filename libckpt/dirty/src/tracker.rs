@@ -8,7 +8,7 @@ use ckpt_sys::proc::maps;
 use ckpt_sys::{SysResult, uffd};
 use nix::errno::Errno;
 use std::ops::Range;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Tracks the pages of one process.
 ///
@@ -161,6 +161,18 @@ impl Tracker {
             Err(error) if error.errno() == Some(Errno::EPERM) => Ok(false),
             outcome => outcome.map(|()| true),
         }
+    }
+
+    /// Counts the pages of `range` as written since they were protected.
+    pub fn distrust(&self, range: Range<u64>) -> SysResult<()> {
+        let Some(fd) = &self.uffd else { return Ok(()) };
+        uffd::unprotect(fd.as_fd(), range)
+    }
+
+    /// The userfaultfd.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.uffd.as_ref().map(AsFd::as_fd)
     }
 
     /// Whether the program, or somebody else, has registered `range` with a userfaultfd of its own.

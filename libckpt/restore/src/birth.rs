@@ -5,6 +5,7 @@ use crate::cgroups::Seats;
 use crate::content::Contents;
 use crate::error::{RestoreError, RestoreResult};
 use crate::family::Step;
+use crate::lazy::Plan;
 use crate::leader::{self, Leader, Patience};
 use crate::namespaces::{Further, Whereabouts};
 use crate::records::Records;
@@ -62,6 +63,8 @@ pub(crate) struct Births<'a, 'c, 'm> {
     pub(crate) further: &'a Further,
     /// Who is in which of them.
     pub(crate) whereabouts: Whereabouts,
+    /// What comes late of their memory.
+    pub(crate) late: Option<&'a Plan>,
     /// Their control groups.
     pub(crate) seats: &'a mut Seats<'c>,
 }
@@ -168,7 +171,7 @@ impl<'m> Births<'_, '_, 'm> {
             if own {
                 let inherited = self.memories.insert(pid, mm.id);
                 let parent = self.records.mms().iter().find(|mm| Some(mm.id) == inherited);
-                mm::restore_mm(builder, self.contents, self.image, mm, parent)?;
+                mm::restore_mm(builder, self.contents, self.image, mm, parent, self.late)?;
             }
         }
         family.insert(pid, member);

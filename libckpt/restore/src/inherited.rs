@@ -61,6 +61,11 @@ impl<'a> Inherited<'a> {
         self.kept.binary_search_by_key(&vma.start, |kept| kept.vma.start).is_ok()
     }
 
+    /// Whether anything stays of this mapping of the parent's.
+    pub(crate) fn takes_from(&self, vma: &VmaV1) -> bool {
+        self.kept.iter().any(|kept| kept.parent.start == vma.start)
+    }
+
     /// The addresses of what stays.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<u64>> {
         self.kept.iter().map(|kept| kept.vma.start..kept.vma.end)

@@ -3,12 +3,13 @@ use crate::builder::Builder;
 use crate::content::Contents;
 use crate::error::{RestoreError, RestoreResult};
 use crate::inherited::Inherited;
+use crate::lazy::Plan;
 use crate::vma::{self, LastOpened};
 use crate::{pages, vdso};
 use ckpt_dirty::{Kind, Tracker};
 use ckpt_image::Image;
 use ckpt_image::page::{PAGE_SIZE, Space};
-use ckpt_image::record::{BackingV1, GhostId, MmV1};
+use ckpt_image::record::{BackingV1, GhostId, MmV1, VmaV1};
 use std::ops::Range;
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -22,12 +23,14 @@ const PR_SET_MM_MAP: u64 = 14;
 const PR_SET_THP_DISABLE: u64 = 41;
 
 /// Gives the process the address space of the image, in place of what it inherited: a copy of `parent`, as that was restored, if there is one.
+/// What comes `late` stays empty.
 pub(crate) fn restore_mm(
     builder: &mut Builder<'_>,
     contents: &mut Contents,
     image: &Image,
     mm: &MmV1,
     parent: Option<&MmV1>,
+    late: Option<&Plan>,
 ) -> RestoreResult<()> {
     let stays = vdso::is_in_place(builder, mm)?;
     let inherited = Inherited::find(mm, parent.filter(|_| stays));
@@ -51,7 +54,9 @@ pub(crate) fn restore_mm(
     }
     last.close(builder)?;
     inherited.settle(builder, image)?;
-    pages::fill(builder.remote.pid(), builder.remote.memory(), image, mm, &inherited)?;
+    let is_late = |vma: &VmaV1| late.is_some_and(|plan| plan.has(mm.id, vma));
+    let now = |vma: &VmaV1| !inherited.has(vma) && !is_late(vma);
+    pages::fill(builder.remote.pid(), builder.remote.memory(), image, mm, now)?;
     mm.vmas.iter().try_for_each(|vma| vma::advise_late(builder, vma))?;
     mm.vmas.iter().try_for_each(|vma| vma::finish(builder, vma))?;
     for key in (1..KEYS).filter(|key| used & !mm.protection_keys & (1 << key) != 0) {

@@ -1,6 +1,5 @@
 //! Pages of private memory, written into the process under construction.
 use crate::error::{RestoreError, RestoreResult};
-use crate::inherited::Inherited;
 use ckpt_image::Image;
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::record::{BackingV1, MmV1, VmaV1};
@@ -25,16 +24,16 @@ struct Share {
     zero_absent: bool,
 }
 
-/// Fills all private memory but what was inherited.
+/// Fills the private memory of all mappings that are `wanted`.
 pub(crate) fn fill(
     pid: i32,
     memory: &ProcessMemory,
     image: &Image,
     mm: &MmV1,
-    inherited: &Inherited<'_>,
+    wanted: impl Fn(&VmaV1) -> bool,
 ) -> RestoreResult<()> {
     let space = Space::Private(mm.id);
-    let shares: Vec<Share> = mm.vmas.iter().filter(|vma| !inherited.has(vma)).flat_map(shares).collect();
+    let shares: Vec<Share> = mm.vmas.iter().filter(|vma| wanted(vma)).flat_map(shares).collect();
     let total: u64 = shares.iter().map(|share| share.pages.end - share.pages.start).sum();
     let next = AtomicUsize::new(0);
     let work = || -> RestoreResult<()> {

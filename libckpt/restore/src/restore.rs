@@ -5,6 +5,7 @@ use crate::cgroups::{Cgroups, Seats};
 use crate::connections::OutsideConnections;
 use crate::content::Contents;
 use crate::error::{RestoreError, RestoreResult};
+use crate::lazy::Filling;
 use crate::leader::{self, Leader};
 use crate::message_queue::MessageQueues;
 use crate::named_file::{self, ChangedFiles};
@@ -15,12 +16,12 @@ use crate::semaphores::Semaphores;
 use crate::terminal::Handover;
 use crate::tmpfs::TmpfsFiles;
 use crate::{
-    controls, dead_task, family, files, fs, huge_pages, machine, mm, seccomp, sighand, task, thread, timer,
-    unshared,
+    controls, dead_task, family, files, fs, huge_pages, machine, mm, pages, seccomp, sighand, task, thread,
+    timer, unshared,
 };
-use ckpt_dirty::Tracking;
+use ckpt_dirty::{Tracker, Tracking};
 use ckpt_image::Image;
-use ckpt_image::record::TaskV1;
+use ckpt_image::record::{TaskV1, VmaV1};
 use ckpt_sys::inject::{Injector, Scratch};
 use ckpt_sys::memory::ProcessMemory;
 use std::collections::{BTreeMap, HashMap};
@@ -44,6 +45,8 @@ pub struct RestoreRequest<'a> {
     pub root: RootBirth,
     /// The control groups that it comes back in; None: all of it is in this process's.
     pub cgroups: Option<&'a Cgroups>,
+    /// Who fills memory late; None: all is there before the job runs.
+    pub filling: Option<&'a Filling>,
 }
 
 /// Who makes the root process of a job.
@@ -103,10 +106,12 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
         root: request.root,
         further: &further,
         whereabouts: Whereabouts::default(),
+        late: request.filling.map(Filling::plan),
         seats: &mut seats,
     };
     let mut family = births.carry_out(&steps)?;
     dead_task::bury(&mut family, &records.dead)?;
+    request.filling.map_or(Ok(()), |filling| hand_over(filling, image, &records, &mut family))?;
     unshared::restore_unshared(&records, &mut family)?;
 
     let semaphores = restore_semaphores(&records, image, &mut family)?;
@@ -125,9 +130,10 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
         restore_shared(&mut builder, &records, task, &mut leader, &mut seats, objects, unshared)?;
         let (mm, own) = records.mm(task)?;
         if request.track && own {
-            mm::start_tracking(&mut builder, image, mm)
-                .into_iter()
-                .for_each(|tracker| tracking.insert(tracker));
+            let tracker = mm::start_tracking(&mut builder, image, mm);
+            let own = tracker.as_ref().and_then(Tracker::descriptor);
+            own.zip(request.filling).map_or(Ok(()), |(own, filling)| filling.track(mm.id, own))?;
+            tracker.into_iter().for_each(|tracker| tracking.insert(tracker));
         }
         let memory = builder.remote.memory();
         scratches.insert(task.pid, (builder.remote.finish_keeping_scratch()?, memory));
@@ -146,6 +152,8 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     for task in records.tasks.iter().rev() {
         leader::let_go(task, &records.tasks)?;
     }
+    // It is told by our end, too.
+    let _ = request.filling.map(Filling::go);
     if let Some(handover) = &handover {
         handover.tell(&records.tasks);
     }
@@ -156,6 +164,28 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     semaphores.keep();
     queues.keep();
     Ok(Restored { root_pid: records.tasks[0].pid, tracking: (!tracking.is_empty()).then_some(tracking) })
+}
+
+/// Whoever touches memory that comes late waits for it from now on, this process and the kernel included.
+fn hand_over(
+    filling: &Filling,
+    image: &Image,
+    records: &Records,
+    family: &mut Family<'_>,
+) -> RestoreResult<()> {
+    filling.add_processes(&records.tasks)?;
+    for task in &records.tasks {
+        let (mm, own) = records.mm(task)?;
+        if !own {
+            continue;
+        }
+        let builder = &mut birth::member(family, task.pid)?.builder;
+        if !filling.hand_over(builder, mm)? {
+            let late = |vma: &VmaV1| filling.plan().has(mm.id, vma);
+            pages::fill(task.pid, builder.remote.memory(), image, mm, late)?;
+        }
+    }
+    Ok(())
 }
 
 fn taken<'m>(family: &mut Family<'m>, pid: i32) -> RestoreResult<Member<'m>> {

@@ -63,3 +63,11 @@ pub fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
     // SAFETY: one valid pollfd, no wait.
     unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
 }
+
+/// The pid of the process behind `pidfd`, a descriptor of this process, as /proc has it here; None: it is no pidfd, or its process has ended.
+#[must_use]
+pub fn pid(pidfd: RawFd) -> Option<i32> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{pidfd}")).ok()?;
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()?;
+    (pid > 0).then_some(pid)
+}

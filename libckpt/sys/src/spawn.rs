@@ -163,3 +163,9 @@ fn end(status: i32) -> ! {
         libc::_exit(status >> 8 & 0xff)
     }
 }
+
+/// Ends this process at once: what is its maker's to do at an end is not done.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: no pointers, and no return.
+    unsafe { libc::_exit(status) }
+}

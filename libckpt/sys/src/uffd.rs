@@ -10,6 +10,7 @@ const UFFD_API: u64 = 0xaa;
 const UFFDIO_API: u64 = 0xc018_aa3f;
 const UFFDIO_REGISTER: u64 = 0xc020_aa00;
 const UFFDIO_UNREGISTER: u64 = 0x8010_aa01;
+const UFFDIO_WRITEPROTECT: u64 = 0xc018_aa06;
 const REGISTER_MODE_WP: u64 = 1 << 1;
 /// Flags of userfaultfd(2): close on exec and user-mode faults only, which needs no privilege.
 pub const O_CLOEXEC: u64 = 0o2_000_000;
@@ -20,12 +21,16 @@ pub const USER_MODE_ONLY: u64 = 1;
 #[allow(missing_docs)]
 pub mod feature {
     pub const PAGEFAULT_FLAG_WP: u64 = 1 << 0;
+    pub const EVENT_FORK: u64 = 1 << 1;
+    pub const EVENT_REMAP: u64 = 1 << 2;
+    pub const EVENT_REMOVE: u64 = 1 << 3;
+    pub const EVENT_UNMAP: u64 = 1 << 6;
     pub const WP_HUGETLBFS_SHMEM: u64 = 1 << 12;
     pub const WP_UNPOPULATED: u64 = 1 << 13;
     pub const WP_ASYNC: u64 = 1 << 15;
 }
 
-fn ioctl<T>(
+pub(crate) fn ioctl<T>(
     fd: BorrowedFd<'_>,
     request: u64,
     name: &'static str,
@@ -61,4 +66,11 @@ pub fn unregister(fd: BorrowedFd<'_>, range: Range<u64>) -> SysResult<()> {
     let object = format!("{:#x}-{:#x}", range.start, range.end);
     let mut arg = [range.start, range.end - range.start];
     ioctl(fd, UFFDIO_UNREGISTER, "ioctl(UFFDIO_UNREGISTER)", &object, &mut arg)
+}
+
+/// Takes the protection from the pages of `range`, as a write to each would.
+pub fn unprotect(fd: BorrowedFd<'_>, range: Range<u64>) -> SysResult<()> {
+    let object = format!("{:#x}-{:#x}", range.start, range.end);
+    let mut arg = [range.start, range.end - range.start, 0];
+    ioctl(fd, UFFDIO_WRITEPROTECT, "ioctl(UFFDIO_WRITEPROTECT)", &object, &mut arg)
 }

@@ -1,12 +1,13 @@
 use super::cache::BlockCache;
 use crate::format::{BLOCK_PAGES, Manifest, RawRecord, Role, decode_record, split_records, unseal, unwrap};
-use crate::map::{END_OF_PAGES, ExtentMap, Place};
+use crate::map::{END_OF_PAGES, Extent, ExtentMap, Place};
 use crate::page::{PAGE_SIZE, Space};
 use crate::record::{InventoryV1, Record, record_name};
 use crate::store::{PackReader, Store, check_digest, resolve};
 use crate::{CheckpointId, StoreError};
 use serde::Serialize;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
 /// A checkpoint with its whole chain, open for reading. Its files stay readable when the checkpoint is removed
@@ -279,6 +280,33 @@ impl Image {
             Ok(())
         })?;
         Ok(found)
+    }
+
+    /// The pages next to `page` that are read at the same cost: those of the same block of a pack. None when it is absent.
+    #[must_use]
+    pub fn block_around(&self, space: Space, page: u64) -> Option<Range<u64>> {
+        let around = page.saturating_sub(BLOCK_PAGES as u64)..page.saturating_add(BLOCK_PAGES as u64);
+        let extent = self.map.range(space, around).find(|e| (e.first..e.end()).contains(&page))?;
+        let Place::Stored { slot, .. } = extent.value else { return None };
+        let before = ((slot + (page - extent.first)) % BLOCK_PAGES as u64).min(page - extent.first);
+        let first = page - before;
+        let index = (slot + (first - extent.first)) % BLOCK_PAGES as u64;
+        Some(first..extent.end().min(first + BLOCK_PAGES as u64 - index))
+    }
+
+    /// The present pages of a range by the file that they are in, the greatest number last: as a rule that of the newest checkpoint.
+    #[must_use]
+    pub fn by_age(&self, space: Space, pages: Range<u64>) -> Vec<(u32, Range<u64>)> {
+        let place = |e: Extent<Place>| match e.value {
+            Place::Stored { pack, .. } => Some((pack, e.first..e.end())),
+            Place::Absent => None,
+        };
+        self.map.range(space, pages).filter_map(place).collect()
+    }
+
+    /// The descriptors that it reads from.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.packs.iter().flatten().map(PackReader::descriptor)
     }
 
     /// The body of its records file.

@@ -5,6 +5,7 @@ use crate::format::{
     StoreId, check_block, check_header, decode_trailer, trailer_len,
 };
 use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -57,6 +58,11 @@ impl PackReader {
         let (table, digest) = PackTable::decode(version, &header, &tail, length, &path)?;
         let (hashes, first_pages) = Default::default();
         Ok(Self { file, path, table, digest, length, hashes, first_pages })
+    }
+
+    /// The descriptor of its file.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     /// Its file.
