@@ -172,7 +172,21 @@ impl Sandbox {
     /// When it is refused.
     #[track_caller]
     pub fn restore(&self, id: &str) -> Restored {
-        let stdout = self.ckpt(["restore", id, "--detach"]).done();
+        self.restore_with(id, &[])
+    }
+
+    /// `ckpt restore ID --detach --lazy`.
+    ///
+    /// # Panics
+    /// When it is refused.
+    #[track_caller]
+    pub fn restore_lazily(&self, id: &str) -> Restored {
+        self.restore_with(id, &["--lazy"])
+    }
+
+    #[track_caller]
+    fn restore_with(&self, id: &str, args: &[&str]) -> Restored {
+        let stdout = self.ckpt(["restore", id, "--detach"].iter().chain(args)).done();
         Restored::new(stdout.parse().unwrap_or_else(|_| panic!("no pid: {stdout}")))
     }
 }

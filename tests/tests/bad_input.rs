@@ -256,10 +256,8 @@ fn options_that_come_later() {
     isolated(|sandbox| {
         let subject = Subject::start(sandbox, "memory", &[]);
         let pid = subject.pid().to_string();
-        let id = sandbox.ckpt(["save", &pid]).done();
         sandbox.ckpt(["attach", &pid, "--data", "/tmp"]).refused(2, &["--data"]);
         sandbox.ckpt(["run", "--data", "/tmp", "--", "true"]).refused(2, &["--data"]);
-        sandbox.ckpt(["restore", &id, "--lazy"]).refused(2, &["--lazy"]);
         subject.must_be_well("refused");
     });
 }

@@ -22,6 +22,7 @@ mod huge_pages;
 mod identity;
 mod incremental;
 mod internet_sockets;
+mod lazy;
 mod mappings;
 mod memory;
 mod message_queues;

@@ -245,7 +245,7 @@ pub(crate) struct Restore {
     /// Leave it running, and print its pid
     #[arg(long)]
     pub(crate) detach: bool,
-    /// Start at once and bring memory on demand (comes with a later release)
+    /// Start at once; memory comes as it is touched, and all the rest meanwhile
     #[arg(long)]
     pub(crate) lazy: bool,
     /// Which pids it gets

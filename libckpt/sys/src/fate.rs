@@ -19,11 +19,21 @@ pub struct Numbers {
     third: RawFd,
 }
 
-/// Processes that die with this one, as long as this is kept.
+/// A process that dies with this one, as long as this is kept.
 #[derive(Debug)]
 pub struct Fate {
-    _low: OwnedFd,
-    _high: OwnedFd,
+    low: OwnedFd,
+    high: OwnedFd,
+}
+
+impl Drop for Fate {
+    fn drop(&mut self) {
+        for fd in [self.low.as_fd(), self.high.as_fd()] {
+            if let Err(error) = descriptor::set_flags(fd, libc::O_NONBLOCK) {
+                tracing::error!(%error, "a process is killed with whoever was to fill its memory");
+            }
+        }
+    }
 }
 
 impl Numbers {
@@ -59,13 +69,14 @@ impl Numbers {
         }
         let high = duplicate(end.as_fd(), 2 * self.third)?;
         drop(end);
-        for fd in [low.as_fd(), high.as_fd()] {
+        let fate = Fate { low, high };
+        for fd in [fate.low.as_fd(), fate.high.as_fd()] {
             let owner = Owner { kind: OWNER_PROCESS, id: pid };
             descriptor::set_owner(fd, owner)?;
             descriptor::set_owner_signal(fd, libc::SIGKILL)?;
             descriptor::set_flags(fd, libc::O_ASYNC | libc::O_NONBLOCK)?;
         }
-        Ok(Fate { _low: low, _high: high })
+        Ok(fate)
     }
 }
 

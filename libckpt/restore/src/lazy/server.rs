@@ -136,6 +136,8 @@ impl Server<'_> {
                 self.find_children(&mut job);
             }
             if self.is_done(&mut job) {
+                // There is nothing left that it could miss.
+                job.fates.clear();
                 return Ok(job);
             }
         }
