@@ -125,8 +125,11 @@ fn restore(sandbox: &Sandbox, program: &mut dyn Program, moment: &Moment, pid: i
     program.forget();
     assert!(gone(pid), "the process still runs");
     // Its memory comes late every other time.
-    let restored =
-        if round % 2 == 0 { sandbox.restore_lazily(&moment.id) } else { sandbox.restore(&moment.id) };
+    let restored = if round.is_multiple_of(2) {
+        sandbox.restore_lazily(&moment.id)
+    } else {
+        sandbox.restore(&moment.id)
+    };
     assert_eq!(restored.pid(), pid, "the restored process's pid");
     let state = program.first_state();
     let (least, most) = (moment.least, moment.most + 1);
