@@ -287,7 +287,7 @@ impl Image {
     pub fn block_around(&self, space: Space, page: u64) -> Option<Range<u64>> {
         let around = page.saturating_sub(BLOCK_PAGES as u64)..page.saturating_add(BLOCK_PAGES as u64);
         let extent = self.map.range(space, around).find(|e| (e.first..e.end()).contains(&page))?;
-        let Place::Stored { slot, .. } = extent.value else { return None };
+        let (_, slot) = extent.value.slots().next()?;
         let before = ((slot + (page - extent.first)) % BLOCK_PAGES as u64).min(page - extent.first);
         let first = page - before;
         let index = (slot + (first - extent.first)) % BLOCK_PAGES as u64;
@@ -297,10 +297,7 @@ impl Image {
     /// The present pages of a range by the file that they are in, the greatest number last: as a rule that of the newest checkpoint.
     #[must_use]
     pub fn by_age(&self, space: Space, pages: Range<u64>) -> Vec<(u32, Range<u64>)> {
-        let place = |e: Extent<Place>| match e.value {
-            Place::Stored { pack, .. } => Some((pack, e.first..e.end())),
-            Place::Absent => None,
-        };
+        let place = |e: Extent<Place>| Some((e.value.slots().next()?.0, e.first..e.end()));
         self.map.range(space, pages).filter_map(place).collect()
     }
 
