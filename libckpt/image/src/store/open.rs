@@ -10,8 +10,10 @@ use std::path::Path;
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Options {
-    /// zstd level of page blocks.
+    /// zstd level of page blocks of full checkpoints, and of those that are compacted.
     pub level: i32,
+    /// zstd level of page blocks of incremental checkpoints: blocks compress worse than long streams do, and this makes up for it.
+    pub incremental_level: i32,
     /// Threads that compress for one writer.
     pub threads: usize,
     /// What these threads are nicer than the one that makes the writer, as of setpriority(2).
@@ -29,6 +31,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             level: 1,
+            incremental_level: 3,
             threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
             nice: 10,
             queue_bytes: 64 << 20,

@@ -331,7 +331,11 @@ impl CheckpointWriter {
         if self.block.bytes.is_empty() {
             return Ok(());
         }
-        let (packs, limit) = (self.known().open_packs(), self.store.options.delta_bytes);
+        let packs = self.known().open_packs();
+        let mut options = self.store.options;
+        if self.manifest.kind == Kind::Incremental {
+            options.level = options.incremental_level;
+        }
         let compression = match &mut self.compression {
             Some(compression) => compression,
             none => {
@@ -339,7 +343,7 @@ impl CheckpointWriter {
                 let path = self.staging.path().join(&name);
                 let (store, operation) = (self.store.layout.id, self.staging.operation());
                 let pack = PackFile::create(self.staging.path(), name, store, operation)?;
-                none.insert(Compression::start(pack, path, self.store.options, &Bases::new(packs, limit))?)
+                none.insert(Compression::start(pack, path, options, &Bases::new(packs, options.delta_bytes))?)
             }
         };
         let next = Pages { bytes: compression.buffer(), ..Pages::default() };
