@@ -16,6 +16,29 @@ const RANGES: usize = 512;
 /// From this size on, two threads copy.
 const PARALLEL: u64 = 8 << 20;
 
+/// Bytes of a buffer that is made before the pause.
+const SPARE: u64 = 1 << 20;
+/// Bytes of all of them, at most.
+const SPARES_MAX: u64 = 64 << 20;
+
+/// Buffers made before the pause, all of whose pages are there.
+#[derive(Debug, Default)]
+pub(crate) struct Spares(Vec<MmapMut>);
+
+impl Spares {
+    /// Makes buffers for some `bytes`. Fewer than asked for are as good: more are made in the pause.
+    pub(crate) fn prepare(bytes: u64) -> Self {
+        let len = usize::try_from(SPARE).unwrap_or(0);
+        let make = || {
+            let buffer = MmapMut::map_anon(len).ok()?;
+            buffer.advise(Advice::PopulateWrite).ok()?;
+            Some(buffer)
+        };
+        let count = bytes.min(SPARES_MAX).div_ceil(SPARE);
+        Self((0..count).map_while(|_| make()).collect())
+    }
+}
+
 /// Copies of pages by address, rising.
 #[derive(Debug, Default)]
 pub(crate) struct PageCopies {
@@ -24,17 +47,26 @@ pub(crate) struct PageCopies {
 
 impl PageCopies {
     /// Copies `ranges` (whole pages, rising) of the memory of `pid`.
-    pub(crate) fn copy(pid: i32, memory: &ProcessMemory, ranges: &[Range<u64>]) -> CaptureResult<Self> {
+    pub(crate) fn copy(
+        pid: i32,
+        memory: &ProcessMemory,
+        ranges: &[Range<u64>],
+        spares: &mut Spares,
+    ) -> CaptureResult<Self> {
         let mut buffers = Vec::new();
-        for pieces in fit(ranges, BUFFER) {
+        let enough = total(ranges) <= SPARE * u64::try_from(spares.0.len()).unwrap_or(0);
+        for pieces in fit(ranges, if enough { SPARE } else { BUFFER }) {
+            if let Some(spare) = if enough { spares.0.pop() } else { None } {
+                buffers.push((pieces, spare));
+                continue;
+            }
             let buffer = MmapMut::map_anon(bytes(&pieces))
                 .map_err(|error| SysError::new("mmap", "a buffer", error))?;
             // Without huge pages it is only slower.
             let _ = buffer.advise(Advice::HugePage);
             buffers.push((pieces, buffer));
         }
-        let total: u64 = ranges.iter().map(|range| range.end - range.start).sum();
-        if total < PARALLEL {
+        if total(ranges) < PARALLEL {
             buffers.iter_mut().try_for_each(|(pieces, buffer)| fill(pid, memory, pieces, buffer))?;
             return Ok(Self { buffers });
         }
@@ -75,9 +107,12 @@ impl PageCopies {
     }
 }
 
+fn total(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().map(|range| range.end - range.start).sum()
+}
+
 fn bytes(pieces: &[Range<u64>]) -> usize {
-    let total: u64 = pieces.iter().map(|piece| piece.end - piece.start).sum();
-    usize::try_from(total).unwrap_or(usize::MAX)
+    usize::try_from(total(pieces)).unwrap_or(usize::MAX)
 }
 
 /// Cuts `ranges` into groups of at most `size` bytes each, a multiple of the page size.
@@ -105,6 +140,7 @@ fn fit(ranges: &[Range<u64>], size: u64) -> Vec<Vec<Range<u64>>> {
 /// Fills `buffer` with the memory at `pieces`, one after the other.
 fn fill(pid: i32, memory: &ProcessMemory, pieces: &[Range<u64>], mut buffer: &mut [u8]) -> CaptureResult<()> {
     for batch in pieces.chunks(RANGES) {
+        // A spare buffer may be longer than what goes into it.
         let (front, rest) = std::mem::take(&mut buffer).split_at_mut(bytes(batch));
         buffer = rest;
         let remote: Vec<RemoteIoVec> = batch
@@ -175,8 +211,8 @@ mod tests {
         let every_other: Vec<_> =
             (0..60).map(|page| start + page * 8192..start + page * 8192 + 4096).collect();
         let all = [start..start + u64::try_from(map.len()).unwrap()];
-        for ranges in [&all[..], &every_other] {
-            let copies = PageCopies::copy(pid, &memory, ranges).unwrap();
+        for (ranges, spare) in [(&all[..], 0), (&every_other, 0), (&every_other, SPARE), (&all, 40 * SPARE)] {
+            let copies = PageCopies::copy(pid, &memory, ranges, &mut Spares::prepare(spare)).unwrap();
             let mut count = 0;
             for (address, run) in copies.runs() {
                 for (index, page) in run.chunks(PAGE_SIZE).enumerate() {

@@ -1,4 +1,5 @@
 //! The way of a checkpoint: what is done before, within and after the pause.
+use crate::buffer::Spares;
 use crate::cgroups::{FrozenGroups, Groups, Standstill};
 use crate::connections::{Held, OutsideConnections};
 use crate::error::{CaptureError, CaptureResult};
@@ -34,6 +35,8 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Instant;
 
+/// Pages that are expected to be written between pre-copy and pause, at least.
+const SPARE_PAGES: u64 = 512;
 /// Pid of the first process of a PID namespace.
 const FIRST_PROCESS: i32 = 1;
 
@@ -134,10 +137,15 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let mut writer = request.store.begin(request.job, parent.as_ref())?;
     let mut memory_stats = MemoryStats::default();
     let members = tree::members(root, request.orphans);
+    let mut left = 0;
     if frozen_groups.is_empty() {
-        precopy_job(&members, &mut tracking, &mut writer, &mut memory_stats)?;
+        left = precopy_job(&members, &mut tracking, &mut writer, &mut memory_stats)?;
     }
+    // Pages go on being written until the job stands still.
+    let spares = Spares::prepare((2 * left + SPARE_PAGES) * PAGE_SIZE as u64);
     let before = read_before(root, request.orphans)?;
+    let ahead = files::Ahead::read(root, &tree::members(root, request.orphans))?;
+    let prepared = Prepared { before, earlier, ahead, spares };
 
     let groups = Groups::read_settings(&tree::members(root, request.orphans), outside)?;
     let net = request.namespaces.read_ahead()?;
@@ -147,7 +155,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let held = Held::new(request.outside, request.after == After::Kill);
     let further = further.again(&tree.pids())?;
     let objects = Objects::new(held, request.unix_peers, further);
-    let mut frozen = capture_frozen(request.job, &tree, &mut tracking, &before, &earlier, objects)?;
+    let mut frozen = capture_frozen(request.job, &tree, &mut tracking, prepared, objects)?;
     let further = frozen.objects.capture_further()?;
     let namespaces = request.namespaces.capture(net)?;
     let cgroups = Groups::read_again(&tree.pids(), outside, Some(groups))?.capture(tree.frozen_groups())?;
@@ -199,27 +207,28 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     Ok(Captured { id, kind, parent, stats, tracking, members, stopped })
 }
 
-/// Saves what is dirty of all processes while they run. One that ends meanwhile is left out.
+/// Saves what is dirty of all processes while they run; how many pages are left. One that ends meanwhile is left out.
 fn precopy_job(
     members: &[i32],
     tracking: &mut Tracking,
     writer: &mut CheckpointWriter,
     stats: &mut MemoryStats,
-) -> CaptureResult<()> {
+) -> CaptureResult<u64> {
     let mut owners = Owners::new(Resource::Memory);
     let root = members[0];
     let frames = OnceCell::new();
     let frames = || frames.get_or_init(|| Frames::read(members));
+    let mut left = 0;
     for &pid in members {
         let outcome = owners.of(pid).and_then(|owner| {
             if owner != pid {
-                return Ok(());
+                return Ok(0);
             }
             precopy::precopy(pid, tracking, writer, stats, frames)
         });
-        if_alive(root, pid, outcome)?;
+        left += if_alive(root, pid, outcome)?.unwrap_or(0);
     }
-    Ok(())
+    Ok(left)
 }
 
 fn read_before(root: i32, orphans: &Orphans) -> CaptureResult<HashMap<i32, Before>> {
@@ -241,6 +250,15 @@ pub(crate) fn if_alive<T>(root: i32, pid: i32, outcome: CaptureResult<T>) -> Cap
     }
 }
 
+/// What was made ready while the job ran.
+struct Prepared {
+    before: HashMap<i32, Before>,
+    /// What the parent checkpoint says of threads whose calls it interrupted.
+    earlier: HashMap<i32, Earlier>,
+    ahead: files::Ahead,
+    spares: Spares,
+}
+
 /// Everything that was read while the job stood still.
 struct Frozen {
     inventory: InventoryV1,
@@ -258,15 +276,15 @@ fn capture_frozen(
     name: &str,
     tree: &Tree,
     tracking: &mut Tracking,
-    before: &HashMap<i32, Before>,
-    earlier: &HashMap<i32, Earlier>,
+    prepared: Prepared,
     objects: Objects,
 ) -> CaptureResult<Frozen> {
+    let Prepared { before, earlier, ahead, mut spares } = prepared;
     let unread = Before::default();
     let before = |pid: i32| before.get(&pid).unwrap_or(&unread);
     let mut stopped = Vec::with_capacity(tree.members().len());
     for member in tree.members() {
-        stopped.push(Stopped::read(member, before(member.pid()), earlier)?);
+        stopped.push(Stopped::read(member, before(member.pid()), &earlier)?);
     }
     let mut waits = Waits::default();
     stopped.iter().flat_map(Stopped::calls).for_each(|call| waits.add(call));
@@ -286,7 +304,7 @@ fn capture_frozen(
         let pid = stopped.process.pid;
         let (state, process) = stopped.capture(&mut job, before(pid), |job, process, journal| {
             if pid == root_pid {
-                tables = capture_files(process, &holders, job, journal)?;
+                tables = capture_files(process, &holders, &ahead, job, journal)?;
             }
             Ok(())
         })?;
@@ -295,7 +313,7 @@ fn capture_frozen(
     }
     processes.reverse();
     files::settle_rings(&mut job.objects, &tables, processes.iter().flat_map(ProcessState::mappings))?;
-    process_state::copy_pages(&mut processes, holders.iter().rev())?;
+    process_state::copy_pages(&mut processes, holders.iter().rev(), &mut spares)?;
     let semaphores = capture_semaphores(&job.pids, &waits.semaphores)?;
     let message_queues = capture_message_queues(&job.pids, &waits.queues)?;
     let directories = unshared::capture_directories(&job.unshared, &mut job.objects)?;
@@ -318,6 +336,7 @@ fn capture_frozen(
 fn capture_files(
     root: &Process,
     others: &[Process],
+    ahead: &files::Ahead,
     job: &mut Job<'_>,
     journal: &Journal<'_>,
 ) -> CaptureResult<Vec<FdTableV1>> {
@@ -325,7 +344,7 @@ fn capture_files(
     let threads = unshared::table_holders(&job.unshared)?;
     let holders: Vec<&Process> =
         all.filter(|process| job.shared.of(process.pid).files == process.pid).chain(&threads).collect();
-    let tables = files::capture_files(&holders, &job.pids, &mut job.objects, journal)?;
+    let tables = files::capture_files(&holders, &job.pids, ahead, &mut job.objects, journal)?;
     point("capture.files")?;
     Ok(tables)
 }
@@ -407,7 +426,8 @@ fn clock_ticks() -> u64 {
     u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100).max(1)
 }
 
-/// A place where a test may make the capture fail.
+/// A place where a test may make the capture fail, and the log tells the time.
 pub(crate) fn point(name: &'static str) -> CaptureResult<()> {
+    tracing::trace!(name);
     fault::point(name).map_err(|error| SysError::new("fault point", name, error).into())
 }

@@ -1,8 +1,7 @@
 //! What prctl(2) set for processes and threads and nothing else shows.
 use crate::error::{CaptureError, CaptureResult};
-use crate::thread::remote;
 use ckpt_image::record::ThreadControlsV1;
-use ckpt_sys::inject::Injector;
+use ckpt_sys::inject::{Answers, Batch};
 use ckpt_sys::proc::stat::{PF_IO_FLUSHER, Stat};
 use ckpt_sys::proc::status::{SPECULATION, Status};
 use ckpt_sys::ptrace;
@@ -11,22 +10,35 @@ const PR_GET_TSC: u64 = 25;
 const PR_GET_MDWE: u64 = 66;
 const PR_GET_MEMORY_MERGE: u64 = 68;
 
-/// Of the address space of the process that `injector` holds: PR_GET_MDWE and PR_GET_MEMORY_MERGE.
-pub(crate) fn capture_memory(injector: &mut Injector<'_>) -> CaptureResult<(u32, bool)> {
-    // An error: this kernel has no such thing.
-    let mut get = |option: u64| -> CaptureResult<u64> {
-        Ok(injector.syscall(libc::SYS_prctl, &[option, 0, 0, 0, 0])?.unwrap_or(0))
-    };
-    Ok((u32::try_from(get(PR_GET_MDWE)?).unwrap_or(0), get(PR_GET_MEMORY_MERGE)? != 0))
+/// Asks for PR_GET_MDWE and PR_GET_MEMORY_MERGE of a process's address space.
+pub(crate) fn ask_memory(batch: &mut Batch) -> impl FnOnce(&Answers) -> (u32, bool) + use<> {
+    let calls =
+        [PR_GET_MDWE, PR_GET_MEMORY_MERGE].map(|option| batch.call(libc::SYS_prctl, &[option, 0, 0, 0, 0]));
+    move |answers| {
+        // An error: this kernel has no such thing.
+        let [mdwe, merge] = calls.map(|call| answers.outcome(call).unwrap_or(0));
+        (u32::try_from(mdwe).unwrap_or(0), merge != 0)
+    }
 }
 
-/// Of the thread that `injector` holds.
-pub(crate) fn capture_thread(injector: &mut Injector<'_>) -> CaptureResult<ThreadControlsV1> {
-    let (pid, tid) = (injector.pid(), injector.tid());
-    let at = injector.place(&[0; 8])?;
-    remote(injector, "prctl(PR_GET_TSC)", libc::SYS_prctl, &[PR_GET_TSC, at.get()])?;
-    let tsc = u32::try_from(injector.memory().read_u64(at)? & 0xffff_ffff).unwrap_or(0);
-    let status = Status::of(pid, tid)?;
+/// Asks a thread of process `pid` for PR_GET_TSC.
+pub(crate) fn ask_thread(pid: i32, batch: &mut Batch) -> impl FnOnce(&Answers) -> CaptureResult<u32> + use<> {
+    let tsc = batch.reserve(8);
+    let asked = batch.call(libc::SYS_prctl, &[PR_GET_TSC, tsc.address()]);
+    move |answers| {
+        let failed = |errno| CaptureError::Remote { pid, call: "prctl(PR_GET_TSC)", errno };
+        answers.outcome(asked).map_err(failed)?;
+        Ok(u32::try_from(answers.word(tsc, 0) & 0xffff_ffff).unwrap_or(0))
+    }
+}
+
+/// Of thread `tid` of process `pid`, which has told `tsc`.
+pub(crate) fn capture_thread(
+    pid: i32,
+    tid: i32,
+    tsc: u32,
+    status: &Status,
+) -> CaptureResult<ThreadControlsV1> {
     let io_flusher = Stat::of(pid, tid)?.flags & PF_IO_FLUSHER != 0;
     Ok(ThreadControlsV1 {
         tid,

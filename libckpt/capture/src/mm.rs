@@ -7,7 +7,7 @@ use crate::process::Process;
 use crate::vma::{self, Files, capture_vma};
 use ckpt_dirty::{Tracker, Tracking};
 use ckpt_image::record::{BackingV1, MmId, MmV1, VmaV1};
-use ckpt_sys::inject::Injector;
+use ckpt_sys::inject::{Answers, Batch, Injector};
 use ckpt_sys::proc::maps::Mapping;
 use ckpt_sys::proc::stat::Stat;
 use ckpt_sys::{SysError, arch, proc, ptrace};
@@ -15,6 +15,30 @@ use std::os::unix::ffi::OsStringExt;
 
 const PR_GET_DUMPABLE: u64 = 3;
 const PR_GET_THP_DISABLE: u64 = 42;
+
+/// What only the process itself can tell of its address space.
+#[derive(Debug)]
+pub(crate) struct Told {
+    brk: u64,
+    dumpable: u32,
+    thp_disable: bool,
+}
+
+/// Asks process `pid` for what only it can tell.
+pub(crate) fn ask_mm(pid: i32, batch: &mut Batch) -> impl FnOnce(&Answers) -> CaptureResult<Told> + use<> {
+    let brk = batch.call(libc::SYS_brk, &[0]);
+    let [dumpable, thp_disable] = [PR_GET_DUMPABLE, PR_GET_THP_DISABLE]
+        .map(|option| batch.call(libc::SYS_prctl, &[option, 0, 0, 0, 0]));
+    move |answers| {
+        let prctl =
+            |call| answers.outcome(call).map_err(|errno| CaptureError::Remote { pid, call: "prctl", errno });
+        Ok(Told {
+            brk: answers.outcome(brk).unwrap_or(0),
+            dumpable: u32::try_from(prctl(dumpable)?).unwrap_or(0),
+            thp_disable: prctl(thp_disable)? != 0,
+        })
+    }
+}
 
 /// The id of the address space of process `pid`, the same in all checkpoints of a chain: pages refer to it.
 pub(crate) fn id(pid: i32) -> MmId {
@@ -26,6 +50,7 @@ pub(crate) fn id(pid: i32) -> MmId {
 pub(crate) fn capture_mm(
     process: &Process,
     injector: &mut Injector<'_>,
+    told: &Told,
     tracking: &mut Tracking,
     objects: &mut Objects,
     before: &[Mapping],
@@ -48,12 +73,12 @@ pub(crate) fn capture_mm(
     let (exe, exe_ident) = capture_exe(pid, &objects.further, &vmas)?;
     let mm = MmV1 {
         id: id(pid),
-        layout: capture_layout(pid, injector)?,
+        layout: capture_layout(pid, told.brk)?,
         auxv: proc::read(pid, "auxv")?,
         exe,
         exe_ident,
-        dumpable: prctl(injector, PR_GET_DUMPABLE)?,
-        thp_disable: prctl(injector, PR_GET_THP_DISABLE)? != 0,
+        dumpable: told.dumpable,
+        thp_disable: told.thp_disable,
         def_flags: 0,
         protection_keys: protection_keys(injector, &vmas)?,
         vmas,
@@ -73,9 +98,8 @@ fn check_tracking(tracker: &Tracker, mapping: &Mapping) -> CaptureResult<()> {
     Ok(())
 }
 
-fn capture_layout(pid: i32, injector: &mut Injector<'_>) -> CaptureResult<[u64; 11]> {
+fn capture_layout(pid: i32, brk: u64) -> CaptureResult<[u64; 11]> {
     let stat = Stat::of(pid, pid)?;
-    let brk = injector.syscall(libc::SYS_brk, &[0])?.unwrap_or(0);
     Ok([
         stat.startcode,
         stat.endcode,
@@ -139,11 +163,4 @@ fn protection_keys(injector: &mut Injector<'_>, vmas: &[VmaV1]) -> CaptureResult
     // Taking a key changes the thread's rights.
     ptrace::set_xstate(injector.tid(), &xstate)?;
     Ok(0xffff & !free)
-}
-
-fn prctl(injector: &mut Injector<'_>, option: u64) -> CaptureResult<u32> {
-    let pid = injector.pid();
-    let value = injector.syscall(libc::SYS_prctl, &[option, 0, 0, 0, 0])?;
-    let value = value.map_err(|errno| CaptureError::Remote { pid, call: "prctl", errno })?;
-    Ok(u32::try_from(value).unwrap_or(0))
 }

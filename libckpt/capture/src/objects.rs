@@ -11,7 +11,7 @@ use ckpt_image::record::{
 };
 use std::collections::HashMap;
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Bytes that were copied while the job was frozen, to be stored after it runs on.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub(crate) struct Objects {
     /// Of shared memory that is read where it is mapped: the parts that are copied, bytes.
     pub(crate) in_memory: HashMap<ShmemId, Vec<Range<u64>>>,
     /// Namespaces that the root is not in.
-    pub(crate) further: Rc<Further>,
+    pub(crate) further: Arc<Further>,
     /// Open files that belong to those.
     pub(crate) further_files: Vec<(OpenFileId, usize)>,
     shmem_ids: HashMap<InodeKey, ShmemId>,
@@ -63,7 +63,7 @@ pub(crate) struct Objects {
 impl Objects {
     /// Of a job whose connections are `held`, and some of whose processes are in `further` namespaces.
     pub(crate) fn new(held: Held, unix_peers: UnixPeers, further: Further) -> Self {
-        Self { held, unix_peers, further: Rc::new(further), ..Self::default() }
+        Self { held, unix_peers, further: Arc::new(further), ..Self::default() }
     }
 
     /// The records of the further namespaces, when all descriptors have been looked at.

@@ -1,5 +1,5 @@
 //! Pages: which are saved, and their copies.
-use crate::buffer::PageCopies;
+use crate::buffer::{PageCopies, Spares};
 use crate::error::CaptureResult;
 use crate::mm;
 use crate::objects::Objects;
@@ -78,11 +78,11 @@ pub(crate) fn find(process: &Process, mm: &mut MmV1, tracking: &mut Tracking) ->
 }
 
 /// Copies the pages that changed, but for those that are copied of another process.
-pub(crate) fn copy(process: &Process, found: Found) -> CaptureResult<Copied> {
+pub(crate) fn copy(process: &Process, found: Found, spares: &mut Spares) -> CaptureResult<Copied> {
     let same: Vec<Range<u64>> = found.same.iter().map(SameRun::range).collect();
     let own: Vec<Range<u64>> =
         found.dirty.iter().flat_map(|range| gaps(range, &within(&same, range))).collect();
-    let copies = PageCopies::copy(process.pid, &process.memory, &own)?;
+    let copies = PageCopies::copy(process.pid, &process.memory, &own, spares)?;
     Ok(Copied { found, copies })
 }
 

@@ -17,21 +17,21 @@ use std::ops::Range;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Dirty pages that the pause may be spent on copying.
-const ENOUGH: u64 = (32 << 20) / PAGE;
+const ENOUGH: u64 = 256;
 /// Rounds at most.
-const ROUNDS: u32 = 3;
+const ROUNDS: u32 = 6;
 /// Bytes copied at a time.
 const PIECE: u64 = 2 << 20;
 
 /// Saves dirty pages of the running process, in rounds, until few are left or it dirties them as fast. What changes meanwhile is saved
-/// again in the freeze. Pages that another process had first, as `frames` tells, are left to the freeze, where it is certain whose they are.
+/// again in the freeze; how many pages that are, about. Pages that another process had first, as `frames` tells, are left to the freeze, where it is certain whose they are.
 pub(crate) fn precopy<'f>(
     pid: i32,
     tracking: &mut Tracking,
     writer: &mut CheckpointWriter,
     stats: &mut MemoryStats,
     frames: impl FnOnce() -> &'f Frames,
-) -> CaptureResult<()> {
+) -> CaptureResult<u64> {
     let tracker = tracking.tracker(pid);
     tracker.begin()?;
     if writer.kind() == CheckpointKind::Full {
@@ -39,28 +39,29 @@ pub(crate) fn precopy<'f>(
         tracker.reset()?;
     }
     if pins_memory(pid)? {
-        return Ok(());
+        return Ok(0);
     }
     let mut left = dirty_pages(tracker, pid)?;
     if left <= ENOUGH {
-        return Ok(());
+        return Ok(left);
     }
     if !tracker.is_attached() {
         attach(pid, tracker)?;
     }
     if !tracker.is_attached() {
-        return Ok(());
+        return Ok(left);
     }
     let frames = frames();
     for _ in 0..ROUNDS {
         round(pid, tracker, writer, stats, frames)?;
         let now = dirty_pages(tracker, pid)?;
-        if now <= ENOUGH || now > left / 2 {
+        let converges = now <= left / 2;
+        left = now;
+        if now <= ENOUGH || !converges {
             break;
         }
-        left = now;
     }
-    Ok(())
+    Ok(left)
 }
 
 /// Whether the kernel may hold pages of the running process for asynchronous requests: it writes to them without a fault, so they cannot be protected before the

@@ -1,4 +1,5 @@
 //! One stopped process: everything of it but its descriptors.
+use crate::buffer::Spares;
 use crate::error::CaptureResult;
 use crate::files::Journal;
 use crate::interrupted::{Earlier, LastRan};
@@ -6,7 +7,7 @@ use crate::inventory::clock_ns;
 use crate::objects::Objects;
 use crate::process::Process;
 use crate::sharing::Shared;
-use crate::thread::{Still, View, capture_thread};
+use crate::thread::{Still, View, ask_thread, capture_thread};
 use crate::tree::Member;
 use crate::{capture, controls, files, fs, leftovers, mm, pages, shared_pages, sighand, task, vma};
 use ckpt_dirty::Tracking;
@@ -131,23 +132,25 @@ impl<'a> Stopped<'a> {
 
         let hints = Hints { gadgets: before.gadgets, call: stills[0].call() };
         let mut injector = Injector::with_hints(pid, pid, memory, hints)?;
+        injector.end_batches_by(stills[0].meaningless_signal());
         leftovers::remove(&process, &mut injector, &member.leftovers, &job.pids)?;
         capture::point("capture.injected")?;
         let owners = job.shared.of(pid);
-        let mut task = task::capture_task(&mut injector, tids.clone(), member.freeze.stopped_by)?;
+        let told = Told::ask(&mut injector)?;
+        let stopped_by = member.freeze.stopped_by;
+        let mut task = task::capture_task(&mut injector, told.task, tids.clone(), stopped_by)?;
         task.ppid = member.parent;
         task.mm = mm::id(owners.memory);
         task.fd_table = FdTableId(owners.files.unsigned_abs());
         task.fs = FsId(owners.fs.unsigned_abs());
         task.sighand = SighandId(owners.sighand.unsigned_abs());
         let own = |owner: i32| (owner == pid).then_some(());
-        let sighand = own(owners.sighand).map(|()| sighand::capture_sighand(&mut injector)).transpose()?;
+        let sighand = own(owners.sighand).map(|()| told.sighand);
         capture::point("capture.process")?;
-        let owned =
-            own(owners.memory).map(|()| capture_memory(&process, &mut injector, job, &before.mappings));
+        let owned = own(owners.memory)
+            .map(|()| capture_memory(&process, &mut injector, &told.mm, job, &before.mappings));
         let owned = owned.transpose()?;
-        let (mdwe, memory_merge) =
-            if owned.is_some() { controls::capture_memory(&mut injector)? } else { (0, false) };
+        let (mdwe, memory_merge) = if owned.is_some() { told.controls } else { (0, false) };
         let fs = own(owners.fs).map(|()| fs::capture_fs(pid, &mut job.objects)).transpose()?;
         files(job, &process, &Journal::new(injector.scratch(), memory))?;
         let scratch = injector.finish_keeping_scratch()?;
@@ -164,8 +167,13 @@ impl<'a> Stopped<'a> {
             if rings {
                 job.objects.ring_users.ask(&mut injector)?;
             }
-            controls.threads.push(controls::capture_thread(&mut injector)?);
-            threads.push(capture_thread(&mut injector, still, &mut job.objects.filters)?);
+            injector.end_batches_by(still.meaningless_signal());
+            let mut batch = injector.batch();
+            let asked = (ask_thread(pid, &mut batch), controls::ask_thread(pid, &mut batch));
+            let answers = injector.run(batch)?;
+            let (told, tsc) = (asked.0(&answers)?, asked.1(&answers)?);
+            controls.threads.push(controls::capture_thread(pid, tid, tsc, &still.status)?);
+            threads.push(capture_thread(pid, tid, still, told, &mut job.objects.filters)?);
             injector.finish()?;
         }
         threads.reverse();
@@ -174,13 +182,38 @@ impl<'a> Stopped<'a> {
     }
 }
 
+/// What only a process itself can tell.
+struct Told {
+    task: task::Told,
+    sighand: SighandV1,
+    mm: mm::Told,
+    /// PR_GET_MDWE and PR_GET_MEMORY_MERGE.
+    controls: (u32, bool),
+}
+
+impl Told {
+    /// Asks for all at once.
+    fn ask(injector: &mut Injector<'_>) -> CaptureResult<Self> {
+        let pid = injector.pid();
+        let mut batch = injector.batch();
+        let task = task::ask_task(pid, &mut batch);
+        let sighand = sighand::ask_sighand(pid, &mut batch);
+        let mm = mm::ask_mm(pid, &mut batch);
+        let controls = controls::ask_memory(&mut batch);
+        let answers = injector.run(batch)?;
+        let controls = controls(&answers);
+        Ok(Self { task: task(&answers)?, sighand: sighand(&answers)?, mm: mm(&answers)?, controls })
+    }
+}
+
 fn capture_memory(
     process: &Process,
     injector: &mut Injector<'_>,
+    told: &mm::Told,
     job: &mut Job<'_>,
     before: &[Mapping],
 ) -> CaptureResult<Memory> {
-    let (mut mm, mappings) = mm::capture_mm(process, injector, job.tracking, &mut job.objects, before)?;
+    let (mut mm, mappings) = mm::capture_mm(process, injector, told, job.tracking, &mut job.objects, before)?;
     capture::point("capture.mappings")?;
     if has_rings(&mm) {
         for buffer in files::quiesce(process.pid)? {
@@ -188,6 +221,7 @@ fn capture_memory(
         }
     }
     let pages = Pages::Found(pages::find(process, &mut mm, job.tracking)?);
+    capture::point("capture.dirty")?;
     Ok(Memory { mm, mappings, pages })
 }
 
@@ -195,6 +229,7 @@ fn capture_memory(
 pub(crate) fn copy_pages<'p>(
     states: &mut [ProcessState],
     holders: impl Iterator<Item = &'p Process>,
+    spares: &mut Spares,
 ) -> CaptureResult<()> {
     let memories = states.iter_mut().filter_map(|state| state.memory.as_mut());
     let mut found: Vec<&mut pages::Found> = memories
@@ -206,7 +241,7 @@ pub(crate) fn copy_pages<'p>(
     shared_pages::find(&mut found)?;
     for (state, process) in states.iter_mut().zip(holders) {
         let Some(Memory { mm, mappings, pages: Pages::Found(found) }) = state.memory.take() else { continue };
-        let pages = Pages::Copied(pages::copy(process, found)?);
+        let pages = Pages::Copied(pages::copy(process, found, spares)?);
         state.memory = Some(Memory { mm, mappings, pages });
     }
     capture::point("capture.pages")

@@ -1,7 +1,7 @@
 //! Signal actions.
 use crate::error::{CaptureError, CaptureResult};
 use ckpt_image::record::{SigActionV1, SigInfo, SighandId, SighandV1};
-use ckpt_sys::inject::Injector;
+use ckpt_sys::inject::{Answers, Batch};
 use ckpt_sys::ptrace::{self, Queue};
 
 /// Signals, real-time ones included.
@@ -9,20 +9,26 @@ const SIGNALS: u64 = 64;
 /// Bytes of `struct kernel_sigaction`.
 const SIGACTION_SIZE: usize = 32;
 
-/// Reads the actions of all signals, by rt_sigaction(2) in the process.
-pub(crate) fn capture_sighand(injector: &mut Injector<'_>) -> CaptureResult<SighandV1> {
-    let mut actions = Vec::new();
-    for signal in 1..=SIGNALS {
-        let at = injector.reserve(SIGACTION_SIZE)?;
-        injector
-            .syscall(libc::SYS_rt_sigaction, &[signal, 0, at.get(), 8])?
-            .map_err(|errno| CaptureError::Remote { pid: injector.pid(), call: "rt_sigaction", errno })?;
-        let mut bytes = [0; SIGACTION_SIZE];
-        injector.memory().read(at, &mut bytes)?;
-        let word = |index: usize| u64::from_ne_bytes(bytes.as_chunks::<8>().0[index]);
-        actions.push(SigActionV1 { handler: word(0), flags: word(1), restorer: word(2), mask: word(3) });
+/// Asks process `pid` for the actions of all signals, by rt_sigaction(2).
+pub(crate) fn ask_sighand(
+    pid: i32,
+    batch: &mut Batch,
+) -> impl FnOnce(&Answers) -> CaptureResult<SighandV1> + use<> {
+    let mut ask = |signal| {
+        let action = batch.reserve(SIGACTION_SIZE);
+        (batch.call(libc::SYS_rt_sigaction, &[signal, 0, action.address(), 8]), action)
+    };
+    let asked: Vec<_> = (1..=SIGNALS).map(&mut ask).collect();
+    move |answers| {
+        let read = |(call, action)| {
+            let word = |index| answers.word(action, index);
+            let failed = |errno| CaptureError::Remote { pid, call: "rt_sigaction", errno };
+            answers.outcome(call).map_err(failed)?;
+            Ok(SigActionV1 { handler: word(0), flags: word(1), restorer: word(2), mask: word(3) })
+        };
+        let actions = asked.into_iter().map(read).collect::<CaptureResult<_>>()?;
+        Ok(SighandV1 { id: SighandId(pid.unsigned_abs()), actions })
     }
-    Ok(SighandV1 { id: SighandId(injector.pid().unsigned_abs()), actions })
 }
 
 /// Signals that wait for stopped thread `tid` or its process.

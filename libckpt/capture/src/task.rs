@@ -1,10 +1,9 @@
 //! One process: what all its threads share.
-use crate::error::CaptureResult;
+use crate::error::{CaptureError, CaptureResult};
 use crate::sighand::capture_pending;
-use crate::thread::remote;
-use crate::timer::{capture_itimers, capture_posix_timers};
-use ckpt_image::record::{FdTableId, FsId, MmId, SighandId, TaskV1};
-use ckpt_sys::inject::Injector;
+use crate::timer::{ask_itimers, capture_posix_timers};
+use ckpt_image::record::{FdTableId, FsId, ItimerV1, MmId, SighandId, TaskV1};
+use ckpt_sys::inject::{Answers, Batch, Injector};
 use ckpt_sys::proc::{self, malformed, stat::Stat};
 use ckpt_sys::ptrace::Queue;
 
@@ -12,18 +11,46 @@ const PR_GET_CHILD_SUBREAPER: u64 = 37;
 const ARCH_GET_XCOMP_PERM: u64 = 0x1022;
 const MEMBARRIER_GET_REGISTRATIONS: u64 = 1 << 9;
 
+/// What only the process itself can tell.
+#[derive(Debug)]
+pub(crate) struct Told {
+    child_subreaper: bool,
+    itimers: [ItimerV1; 3],
+    membarrier: u32,
+    xcomp_perm: u64,
+}
+
+/// Asks process `pid` for what only it can tell.
+pub(crate) fn ask_task(pid: i32, batch: &mut Batch) -> impl FnOnce(&Answers) -> CaptureResult<Told> + use<> {
+    let (subreaper, features) = (batch.reserve(8), batch.reserve(8));
+    let prctl = batch.call(libc::SYS_prctl, &[PR_GET_CHILD_SUBREAPER, subreaper.address()]);
+    // On kernels before 6.3, which cannot tell, an error.
+    let membarrier = batch.call(libc::SYS_membarrier, &[MEMBARRIER_GET_REGISTRATIONS, 0, 0]);
+    // The XSAVE features that the process asked for; an error on kernels without dynamic ones.
+    let arch_prctl = batch.call(libc::SYS_arch_prctl, &[ARCH_GET_XCOMP_PERM, features.address()]);
+    let itimers = ask_itimers(pid, batch);
+    move |answers| {
+        let failed = |errno| CaptureError::Remote { pid, call: "prctl(PR_GET_CHILD_SUBREAPER)", errno };
+        answers.outcome(prctl).map_err(failed)?;
+        Ok(Told {
+            child_subreaper: answers.word(subreaper, 0) & 0xffff_ffff != 0,
+            itimers: itimers(answers)?,
+            membarrier: answers.outcome(membarrier).map_or(0, |mask| u32::try_from(mask).unwrap_or(0)),
+            xcomp_perm: answers.outcome(arch_prctl).map_or(0, |_| answers.word(features, 0)),
+        })
+    }
+}
+
 /// The record of the process whose leader `injector` holds. Its parent, and what it shares with other processes, are the caller's to fill in.
 pub(crate) fn capture_task(
     injector: &mut Injector<'_>,
+    told: Told,
     tids: Vec<i32>,
     stopped_by: Option<i32>,
 ) -> CaptureResult<TaskV1> {
     let pid = injector.pid();
     let stat = Stat::of(pid, pid)?;
-    let at = injector.place(&[0; 8])?;
-    let prctl = libc::SYS_prctl;
-    remote(injector, "prctl(PR_GET_CHILD_SUBREAPER)", prctl, &[PR_GET_CHILD_SUBREAPER, at.get()])?;
-    let child_subreaper = injector.memory().read_u64(at)? & 0xffff_ffff != 0;
+    let Told { child_subreaper, itimers, membarrier, xcomp_perm } = told;
     Ok(TaskV1 {
         pid,
         ppid: 0,
@@ -39,11 +66,11 @@ pub(crate) fn capture_task(
         oom_score_adj: proc::read_text(pid, "oom_score_adj")?.trim().parse().unwrap_or(0),
         child_subreaper,
         rlimits: rlimits(pid)?,
-        itimers: capture_itimers(injector)?,
+        itimers,
         posix_timers: capture_posix_timers(injector)?,
         pending: capture_pending(pid, Queue::Shared)?,
-        membarrier: membarrier(injector)?,
-        xcomp_perm: xcomp_perm(injector)?,
+        membarrier,
+        xcomp_perm,
         coredump_filter: hex(pid, "coredump_filter").unwrap_or(0),
         stopped: stopped_by.is_some(),
         stop_signal: stopped_by.unwrap_or(0),
@@ -60,21 +87,6 @@ fn loginuid(pid: i32) -> u32 {
 fn hex(pid: i32, name: &'static str) -> CaptureResult<u32> {
     let text = proc::read_text(pid, name)?;
     Ok(u32::from_str_radix(text.trim(), 16).map_err(|_| malformed(name, pid))?)
-}
-
-/// The registrations of membarrier(2); 0 on kernels before 6.3, which cannot tell.
-fn membarrier(injector: &mut Injector<'_>) -> CaptureResult<u32> {
-    let answer = injector.syscall(libc::SYS_membarrier, &[MEMBARRIER_GET_REGISTRATIONS, 0, 0])?;
-    Ok(answer.map_or(0, |mask| u32::try_from(mask).unwrap_or(0)))
-}
-
-/// The XSAVE features that the process asked for; 0 on kernels without dynamic ones.
-fn xcomp_perm(injector: &mut Injector<'_>) -> CaptureResult<u64> {
-    let at = injector.place(&[0; 8])?;
-    match injector.syscall(libc::SYS_arch_prctl, &[ARCH_GET_XCOMP_PERM, at.get()])? {
-        Ok(_) => Ok(injector.memory().read_u64(at)?),
-        Err(_) => Ok(0),
-    }
 }
 
 /// Resource limits from /proc/PID/limits: prlimit(2) asks for CAP_SYS_RESOURCE where that file asks for nothing.

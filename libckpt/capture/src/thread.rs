@@ -7,7 +7,7 @@ use crate::seccomp::Filters;
 use crate::sighand::capture_pending;
 use ckpt_image::record::{RegistersV1, RestartV1, RseqV1, SchedV1, ThreadV1};
 use ckpt_sys::arch::Gpr;
-use ckpt_sys::inject::Injector;
+use ckpt_sys::inject::{self, Answers, Batch};
 use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::proc::{self, status::Status};
 use ckpt_sys::ptrace::{self, Queue, RseqConfiguration};
@@ -29,6 +29,8 @@ pub(crate) struct Still {
     sigmask: u64,
     restart: Option<RestartV1>,
     rseq: Option<RseqConfiguration>,
+    /// Its status before anything was run in it.
+    pub(crate) status: Status,
 }
 
 impl Still {
@@ -59,7 +61,13 @@ impl Still {
             // A wait that the freeze made return EINTR goes on waiting in the live program, too.
             ptrace::set_gpr(tid, &gpr)?;
         }
-        Ok(Self { gpr, xstate: ptrace::xstate(tid)?, sigmask, restart, rseq })
+        Ok(Self { gpr, xstate: ptrace::xstate(tid)?, sigmask, restart, rseq, status })
+    }
+
+    /// A signal that means nothing to the thread.
+    pub(crate) fn meaningless_signal(&self) -> Option<i32> {
+        let taken = ["SigCgt", "SigPnd", "ShdPnd"].map(|line| self.status.mask(line).unwrap_or(u64::MAX));
+        inject::meaningless_signal(taken.iter().fold(self.sigmask, |all, mask| all | mask))
     }
 
     /// The system call that the thread goes on with by restart_syscall(2).
@@ -115,15 +123,54 @@ fn abort_critical_section(
     Ok(true)
 }
 
-/// The record of the thread that `injector` holds.
+/// What only the thread itself can tell.
+#[derive(Debug)]
+pub(crate) struct Told {
+    securebits: u32,
+    altstack: (u64, u32, u64),
+    clear_child_tid: u64,
+    pdeathsig: i32,
+}
+
+/// Asks a thread of process `pid` for what only it can tell.
+pub(crate) fn ask_thread(
+    pid: i32,
+    batch: &mut Batch,
+) -> impl FnOnce(&Answers) -> CaptureResult<Told> + use<> {
+    // stack_t: address, flags (int), size. The thread's own stack pointer counts for SS_ONSTACK, which is not stored.
+    const SS_ONSTACK: u64 = 1;
+    let (stack, address, signal) = (batch.reserve(24), batch.reserve(8), batch.reserve(8));
+    let prctl = libc::SYS_prctl;
+    let securebits = batch.call(prctl, &[PR_GET_SECUREBITS]);
+    let altstack = batch.call(libc::SYS_sigaltstack, &[0, stack.address()]);
+    let tid_address = batch.call(prctl, &[PR_GET_TID_ADDRESS, address.address()]);
+    let pdeathsig = batch.call(prctl, &[PR_GET_PDEATHSIG, signal.address()]);
+    move |answers| {
+        let done =
+            |asked, call| answers.outcome(asked).map_err(|errno| CaptureError::Remote { pid, call, errno });
+        let securebits = done(securebits, "prctl(PR_GET_SECUREBITS)")?;
+        done(altstack, "sigaltstack")?;
+        done(tid_address, "prctl(PR_GET_TID_ADDRESS)")?;
+        done(pdeathsig, "prctl(PR_GET_PDEATHSIG)")?;
+        let flags = answers.word(stack, 1) & 0xffff_ffff & !SS_ONSTACK;
+        Ok(Told {
+            securebits: u32::try_from(securebits).unwrap_or(0),
+            altstack: (answers.word(stack, 0), u32::try_from(flags).unwrap_or(0), answers.word(stack, 2)),
+            clear_child_tid: answers.word(address, 0),
+            pdeathsig: i32::try_from(answers.word(signal, 0) & 0xff).unwrap_or(0),
+        })
+    }
+}
+
+/// The record of stopped thread `tid` of process `pid`, which has `told` what it alone knows.
 pub(crate) fn capture_thread(
-    injector: &mut Injector<'_>,
+    pid: i32,
+    tid: i32,
     still: Still,
+    told: Told,
     filters: &mut Filters,
 ) -> CaptureResult<ThreadV1> {
-    let (pid, tid) = (injector.pid(), injector.tid());
-    let status = Status::of(pid, tid)?;
-    let securebits = remote(injector, "prctl(PR_GET_SECUREBITS)", libc::SYS_prctl, &[PR_GET_SECUREBITS])?;
+    let status = still.status;
     let mut comm = proc::read(pid, &format!("task/{tid}/comm"))?;
     comm.pop_if(|byte| *byte == b'\n');
     let attributes = sched::attributes(tid)?;
@@ -134,7 +181,7 @@ pub(crate) fn capture_thread(
         restart: still.restart,
         sigmask: still.sigmask,
         pending: capture_pending(tid, Queue::Private)?,
-        altstack: altstack(injector)?,
+        altstack: told.altstack,
         robust_list: robust_list(tid)?,
         rseq: still.rseq.map(|rseq| RseqV1 {
             address: rseq.address,
@@ -142,7 +189,7 @@ pub(crate) fn capture_thread(
             signature: rseq.signature,
             flags: rseq.flags,
         }),
-        clear_child_tid: tid_address(injector)?,
+        clear_child_tid: told.clear_child_tid,
         comm,
         sched: SchedV1 {
             policy: attributes.policy,
@@ -157,43 +204,10 @@ pub(crate) fn capture_thread(
         affinity: sched::affinity(tid)?,
         timer_slack_ns: timer_slack(tid),
         ioprio: sched::ioprio(tid)?,
-        pdeathsig: pdeathsig(injector)?,
-        creds: capture_creds(tid, &status, u32::try_from(securebits).unwrap_or(0))?,
+        pdeathsig: told.pdeathsig,
+        creds: capture_creds(tid, &status, told.securebits)?,
         seccomp: filters.of_thread(pid, tid, &status)?,
     })
-}
-
-/// Runs a system call that must succeed.
-pub(crate) fn remote(
-    injector: &mut Injector<'_>,
-    call: &'static str,
-    nr: i64,
-    args: &[u64],
-) -> CaptureResult<u64> {
-    let pid = injector.pid();
-    injector.syscall(nr, args)?.map_err(|errno| CaptureError::Remote { pid, call, errno })
-}
-
-fn altstack(injector: &mut Injector<'_>) -> CaptureResult<(u64, u32, u64)> {
-    // stack_t: address, flags (int), size. The thread's own stack pointer counts for SS_ONSTACK, which is not stored.
-    const SS_ONSTACK: u32 = 1;
-    let at = injector.reserve(24)?;
-    remote(injector, "sigaltstack", libc::SYS_sigaltstack, &[0, at.get()])?;
-    let memory = injector.memory();
-    let flags = u32::try_from(memory.read_u64(at.offset(8))? & 0xffff_ffff).unwrap_or(0);
-    Ok((memory.read_u64(at)?, flags & !SS_ONSTACK, memory.read_u64(at.offset(16))?))
-}
-
-fn tid_address(injector: &mut Injector<'_>) -> CaptureResult<u64> {
-    let at = injector.reserve(8)?;
-    remote(injector, "prctl(PR_GET_TID_ADDRESS)", libc::SYS_prctl, &[PR_GET_TID_ADDRESS, at.get()])?;
-    Ok(injector.memory().read_u64(at)?)
-}
-
-fn pdeathsig(injector: &mut Injector<'_>) -> CaptureResult<i32> {
-    let at = injector.place(&[0; 8])?;
-    remote(injector, "prctl(PR_GET_PDEATHSIG)", libc::SYS_prctl, &[PR_GET_PDEATHSIG, at.get()])?;
-    Ok(i32::try_from(injector.memory().read_u64(at)? & 0xff).unwrap_or(0))
 }
 
 fn robust_list(tid: i32) -> CaptureResult<(u64, u64)> {

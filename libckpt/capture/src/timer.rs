@@ -1,7 +1,7 @@
 //! Interval timers and POSIX timers.
 use crate::error::{CaptureError, CaptureResult};
 use ckpt_image::record::{ItimerV1, PosixTimerV1};
-use ckpt_sys::inject::Injector;
+use ckpt_sys::inject::{Answers, Batch, Injector};
 use ckpt_sys::proc;
 use nix::errno::Errno;
 
@@ -11,54 +11,69 @@ const SIGEV_NONE: i32 = 1;
 const SIGEV_THREAD: i32 = 2;
 const SIGEV_THREAD_ID: i32 = 4;
 
-fn read_words(
-    injector: &mut Injector<'_>,
+/// Asks for the interval and the time left of timer `which`: seconds and a fraction each.
+fn ask_words(
+    pid: i32,
     call: &'static str,
     nr: i64,
     which: u64,
-) -> CaptureResult<[u64; 4]> {
-    let at = injector.reserve(TIME_SIZE)?;
-    let pid = injector.pid();
-    injector.syscall(nr, &[which, at.get()])?.map_err(|errno| CaptureError::Remote { pid, call, errno })?;
-    let mut bytes = [0; TIME_SIZE];
-    injector.memory().read(at, &mut bytes)?;
-    let mut words = [0; 4];
-    for (word, chunk) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
-        *word = u64::from_ne_bytes(*chunk);
+    batch: &mut Batch,
+) -> impl FnOnce(&Answers) -> CaptureResult<[u64; 4]> + use<> {
+    let time = batch.reserve(TIME_SIZE);
+    let asked = batch.call(nr, &[which, time.address()]);
+    move |answers| {
+        answers.outcome(asked).map_err(|errno| CaptureError::Remote { pid, call, errno })?;
+        Ok([0, 1, 2, 3].map(|index| answers.word(time, index)))
     }
-    Ok(words)
 }
 
-/// ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF.
-pub(crate) fn capture_itimers(injector: &mut Injector<'_>) -> CaptureResult<[ItimerV1; 3]> {
-    let mut timers = [ItimerV1::default(); 3];
-    for (which, timer) in (0..).zip(&mut timers) {
-        let words = read_words(injector, "getitimer", libc::SYS_getitimer, which)?;
-        let [interval_s, interval_us, value_s, value_us] = words;
-        *timer = ItimerV1 {
-            interval_us: interval_s * 1_000_000 + interval_us,
-            value_us: value_s * 1_000_000 + value_us,
-        };
+/// Asks for ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF.
+pub(crate) fn ask_itimers(
+    pid: i32,
+    batch: &mut Batch,
+) -> impl FnOnce(&Answers) -> CaptureResult<[ItimerV1; 3]> + use<> {
+    let asked = [0, 1, 2].map(|which| ask_words(pid, "getitimer", libc::SYS_getitimer, which, batch));
+    move |answers| {
+        let mut timers = [ItimerV1::default(); 3];
+        for (words, timer) in asked.into_iter().zip(&mut timers) {
+            let [interval_s, interval_us, value_s, value_us] = words(answers)?;
+            *timer = ItimerV1 {
+                interval_us: interval_s * 1_000_000 + interval_us,
+                value_us: value_s * 1_000_000 + value_us,
+            };
+        }
+        Ok(timers)
     }
-    Ok(timers)
 }
+
+/// Timers for a batch of their own: there may be any number of them.
+const TIMERS_AT_A_TIME: usize = 100;
 
 /// The timers that timer_create(2) made: /proc/PID/timers says which there are, the process itself how they stand.
 pub(crate) fn capture_posix_timers(injector: &mut Injector<'_>) -> CaptureResult<Vec<PosixTimerV1>> {
-    let text = match proc::read_text(injector.pid(), "timers") {
+    let pid = injector.pid();
+    let text = match proc::read_text(pid, "timers") {
         Ok(text) => text,
         Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(Vec::new()),
         Err(error) => return Err(error.into()),
     };
-    let mut timers = parse(&text).ok_or_else(|| proc::malformed("parse of timers", injector.pid()))?;
-    for timer in &mut timers {
-        let id = u64::from(timer.id.unsigned_abs());
-        let words = read_words(injector, "timer_gettime", libc::SYS_timer_gettime, id)?;
-        let [interval_s, interval_ns, value_s, value_ns] = words;
-        timer.interval_ns = interval_s * 1_000_000_000 + interval_ns;
-        timer.value_ns = value_s * 1_000_000_000 + value_ns;
-        let overrun = injector.syscall(libc::SYS_timer_getoverrun, &[id])?;
-        timer.overrun = overrun.map_or(0, |count| i32::try_from(count).unwrap_or(i32::MAX));
+    let mut timers = parse(&text).ok_or_else(|| proc::malformed("parse of timers", pid))?;
+    for timers in timers.chunks_mut(TIMERS_AT_A_TIME) {
+        let mut batch = injector.batch();
+        let mut ask = |timer: &PosixTimerV1| {
+            let id = u64::from(timer.id.unsigned_abs());
+            let words = ask_words(pid, "timer_gettime", libc::SYS_timer_gettime, id, &mut batch);
+            (words, batch.call(libc::SYS_timer_getoverrun, &[id]))
+        };
+        let asked: Vec<_> = timers.iter().map(&mut ask).collect();
+        let answers = injector.run(batch)?;
+        for (timer, (words, overrun)) in timers.iter_mut().zip(asked) {
+            let [interval_s, interval_ns, value_s, value_ns] = words(&answers)?;
+            timer.interval_ns = interval_s * 1_000_000_000 + interval_ns;
+            timer.value_ns = value_s * 1_000_000_000 + value_ns;
+            timer.overrun =
+                answers.outcome(overrun).map_or(0, |count| i32::try_from(count).unwrap_or(i32::MAX));
+        }
     }
     Ok(timers)
 }

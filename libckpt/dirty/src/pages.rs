@@ -25,12 +25,24 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// Sorts `regions`; `doubtful` ranges count as dirty whatever their pages say.
-    pub(crate) fn sort(regions: &[PageRegion], kind: Kind, doubtful: &[Range<u64>]) -> Self {
+    /// Sorts the pages of `whole`: `regions` of it, rising, and the others, which are present and have not been written. `doubtful` ranges count as dirty
+    /// whatever their pages say.
+    pub(crate) fn sort(
+        whole: Range<u64>,
+        regions: &[PageRegion],
+        kind: Kind,
+        doubtful: &[Range<u64>],
+    ) -> Self {
         let mut pages = Self::default();
+        let mut next = whole.start;
         for region in regions {
             let has = |bits: u64| region.categories & bits != 0;
             let range = region.start..region.end;
+            pages.push_clean(next..range.start, doubtful);
+            next = range.end;
+            if !has(category::PRESENT | category::SWAPPED) {
+                continue;
+            }
             if has(category::GUARD) {
                 push(&mut pages.guards, range);
                 continue;
@@ -44,21 +56,30 @@ impl Pages {
             if skip {
                 continue;
             }
-            push(&mut pages.populated, range.clone());
             // In a file mapping, a swap entry may also be a marker left by a protected page that was dropped: reading it tells.
             let marker = kind != Kind::Anonymous && has(category::SWAPPED);
             if has(category::WRITTEN) || !has(category::WPALLOWED) || marker {
+                push(&mut pages.populated, range.clone());
                 push(&mut pages.dirty, range);
-                continue;
-            }
-            for doubt in doubtful {
-                let overlap = range.start.max(doubt.start)..range.end.min(doubt.end);
-                if !overlap.is_empty() {
-                    push(&mut pages.dirty, overlap);
-                }
+            } else {
+                pages.push_clean(range, doubtful);
             }
         }
+        pages.push_clean(next..whole.end, doubtful);
         pages
+    }
+
+    fn push_clean(&mut self, range: Range<u64>, doubtful: &[Range<u64>]) {
+        if range.is_empty() {
+            return;
+        }
+        for doubt in doubtful {
+            let overlap = range.start.max(doubt.start)..range.end.min(doubt.end);
+            if !overlap.is_empty() {
+                push(&mut self.dirty, overlap);
+            }
+        }
+        push(&mut self.populated, range);
     }
 }
 
@@ -83,13 +104,13 @@ mod tests {
     #[test]
     fn zero_and_guard_pages_hold_nothing() {
         let regions = [
+            region(0x0000, 0x1000, WPALLOWED),
             region(0x1000, 0x2000, PRESENT | WPALLOWED | WRITTEN),
-            region(0x2000, 0x3000, PRESENT | WPALLOWED),
             region(0x3000, 0x4000, PRESENT | PFNZERO | WPALLOWED | WRITTEN),
             region(0x4000, 0x5000, SWAPPED | GUARD | WPALLOWED),
             region(0x5000, 0x6000, SWAPPED | WPALLOWED),
         ];
-        let pages = Pages::sort(&regions, Kind::Anonymous, &[]);
+        let pages = Pages::sort(0..0x6000, &regions, Kind::Anonymous, &[]);
         assert_eq!(pages.populated, [0x1000..0x3000, 0x5000..0x6000]);
         assert_eq!(pages.dirty, vec![0x1000..0x2000]);
         assert_eq!(pages.guards, vec![0x4000..0x5000]);
@@ -97,20 +118,17 @@ mod tests {
 
     #[test]
     fn unregistered_or_doubtful_is_dirty() {
-        let regions = [region(0x1000, 0x2000, PRESENT), region(0x4000, 0x8000, PRESENT | WPALLOWED)];
+        let regions = [region(0x1000, 0x2000, PRESENT), region(0x2000, 0x4000, WPALLOWED)];
         let doubtful = [0x5000..0x6000, 0x7000..0x9000];
-        let pages = Pages::sort(&regions, Kind::Anonymous, &doubtful);
+        let pages = Pages::sort(0x1000..0x8000, &regions, Kind::Anonymous, &doubtful);
         assert_eq!(pages.dirty, [0x1000..0x2000, 0x5000..0x6000, 0x7000..0x8000]);
     }
 
     #[test]
     fn pages_of_the_file_are_not_the_programs() {
-        let regions = [
-            region(0x1000, 0x2000, PRESENT | FILE | WRITTEN),
-            region(0x2000, 0x3000, PRESENT | WPALLOWED),
-            region(0x3000, 0x4000, SWAPPED | WPALLOWED),
-        ];
-        let pages = Pages::sort(&regions, Kind::PrivateFile, &[]);
+        let regions =
+            [region(0x1000, 0x2000, PRESENT | FILE | WRITTEN), region(0x3000, 0x4000, SWAPPED | WPALLOWED)];
+        let pages = Pages::sort(0x1000..0x4000, &regions, Kind::PrivateFile, &[]);
         assert_eq!(pages.populated, vec![0x2000..0x4000]);
         assert_eq!(pages.dirty, vec![0x3000..0x4000]);
     }

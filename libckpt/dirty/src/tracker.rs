@@ -25,6 +25,21 @@ pub struct Tracker {
     knows_guards: bool,
 }
 
+/// Bytes between two dirty pages that it takes as long to look through as to ask the kernel once more.
+const GAP: u64 = 512 << 12;
+
+/// Stretches of memory that have all of `ranges`, which rise, and little else.
+fn spans(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut spans: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match spans.last_mut() {
+            Some(last) if range.start - last.end <= GAP => last.end = range.end,
+            _ => spans.push(range.clone()),
+        }
+    }
+    spans
+}
+
 impl Tracker {
     /// A tracker of `pid` without a userfaultfd yet.
     #[must_use]
@@ -93,8 +108,8 @@ impl Tracker {
     /// How many pages of `range` may have been written since the last look, or all if it is not tracked; nothing is used up.
     pub fn count_dirty(&self, range: Range<u64>, kind: Kind) -> SysResult<u64> {
         let mut regions = Vec::new();
-        self.scan(range, self.populated(kind), &mut regions)?;
-        let pages = Pages::sort(&regions, kind, &[]);
+        self.scan(range.clone(), self.remarkable(kind), &mut regions)?;
+        let pages = Pages::sort(range, &regions, kind, &[]);
         Ok(pages.dirty.iter().map(|range| (range.end - range.start) / 4096).sum())
     }
 
@@ -116,14 +131,16 @@ impl Tracker {
     /// from now on.
     pub fn collect(&mut self, range: Range<u64>, kind: Kind) -> SysResult<Pages> {
         let mut regions = Vec::new();
-        self.scan(range.clone(), self.populated(kind), &mut regions)?;
-        let pages = Pages::sort(&regions, kind, &self.doubtful);
+        self.scan(range.clone(), self.remarkable(kind), &mut regions)?;
+        let pages = Pages::sort(range.clone(), &regions, kind, &self.doubtful);
         if !pages.dirty.is_empty() && self.register(range.clone()) {
             let mut protected = Vec::new();
-            match self.scan(range, self.written(kind), &mut protected) {
-                // Registered by somebody else's rules: it stays untracked.
-                Err(error) if error.errno() == Some(Errno::EPERM) => {}
-                outcome => outcome?,
+            for span in spans(&pages.dirty) {
+                match self.scan(span, self.written(kind), &mut protected) {
+                    // Registered by somebody else's rules: it stays untracked.
+                    Err(error) if error.errno() == Some(Errno::EPERM) => break,
+                    outcome => outcome?,
+                }
             }
         }
         Ok(pages)
@@ -221,12 +238,14 @@ impl Tracker {
         }
     }
 
-    fn populated(&self, kind: Kind) -> Query {
+    /// All but the pages that are there, are the program's own, and have not been written. The kernel takes several times as long to tell of a page as to pass it
+    /// by, and those are the most.
+    fn remarkable(&self, kind: Kind) -> Query {
         use category::{FILE, GUARD, PFNZERO, PRESENT, SWAPPED, WPALLOWED, WRITTEN};
         let guard = if self.knows_guards { GUARD } else { 0 };
         let file = if kind == Kind::PrivateFile { FILE } else { 0 };
-        let report = WPALLOWED | WRITTEN | SWAPPED | PFNZERO | guard | file;
-        Query { any: PRESENT | SWAPPED, report, ..Query::default() }
+        let any = PRESENT | WPALLOWED | WRITTEN | PFNZERO | guard | file;
+        Query { inverted: PRESENT | WPALLOWED, any, report: any | SWAPPED, ..Query::default() }
     }
 
     /// Pages to protect. Holes never match: protecting one costs a page table entry, and a reservation has billions of them. (That is also

@@ -103,8 +103,9 @@ impl Pagemap {
     /// # Errors
     /// EPERM with CHECK_WPASYNC: a mapping in the range is not registered. ENOTTY: the kernel has no PAGEMAP_SCAN (before 6.7).
     pub fn scan(&self, range: Range<u64>, query: Query, found: &mut Vec<PageRegion>) -> SysResult<()> {
-        const BATCH: usize = 1024;
-        let mut batch = vec![PageRegion::default(); BATCH];
+        const BATCH: u64 = 1024;
+        let len = BATCH.min((range.end - range.start).div_ceil(4096));
+        let mut batch = vec![PageRegion::default(); usize::try_from(len).unwrap_or(0)];
         let mut start = range.start;
         while start < range.end {
             let mut arg = ScanArg {
@@ -113,7 +114,7 @@ impl Pagemap {
                 start,
                 end: range.end,
                 vec: u64::try_from(batch.as_mut_ptr().expose_provenance()).unwrap_or(0),
-                vec_len: u64::try_from(BATCH).unwrap_or(0),
+                vec_len: len,
                 category_inverted: query.inverted,
                 category_mask: query.all,
                 category_anyof_mask: query.any,

@@ -2,6 +2,7 @@
 use crate::arch::{GPR_WORDS, Gpr};
 use crate::error::{SysError, SysResult};
 use nix::errno::Errno;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const PTRACE_SEIZE: u32 = 0x4206;
@@ -187,9 +188,12 @@ pub fn set_gpr(tid: i32, gpr: &Gpr) -> SysResult<()> {
 
 /// The extended state of a stopped thread, XSAVE standard format.
 pub fn xstate(tid: i32) -> SysResult<Vec<u8>> {
-    let mut bytes = vec![0; XSTATE_MAX];
+    // The same for all threads of a machine: what the kernel filled the first time.
+    static SIZE: AtomicUsize = AtomicUsize::new(XSTATE_MAX);
+    let mut bytes = vec![0; SIZE.load(Ordering::Relaxed)];
     let name = "ptrace(PTRACE_GETREGSET, NT_X86_XSTATE)";
     let len = regset(libc::PTRACE_GETREGSET, name, tid, NT_X86_XSTATE, &mut bytes)?;
+    SIZE.store(len, Ordering::Relaxed);
     bytes.truncate(len);
     bytes.shrink_to_fit();
     Ok(bytes)

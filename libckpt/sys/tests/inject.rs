@@ -51,6 +51,22 @@ fn calls_run_in_the_target_and_leave_no_trace() {
         injector.syscall(libc::SYS_getpid, &[]).unwrap().unwrap();
     }
     println!("{:?} a call", begin.elapsed() / 1000);
+    for end in [None, inject::meaningless_signal(0)] {
+        injector.end_batches_by(end);
+        let begin = std::time::Instant::now();
+        let mut batch = injector.batch();
+        let missing = batch.reserve(16);
+        let calls: Vec<_> = (0..500).map(|_| batch.call(libc::SYS_getpid, &[])).collect();
+        let failing = batch.call(libc::SYS_chdir, &[missing.address()]);
+        let (mask, old) = (batch.reserve(8), libc::SYS_rt_sigprocmask);
+        let asked = batch.call(old, &[0, 0, mask.address(), 8]);
+        let answers = injector.run(batch).unwrap();
+        println!("{:?} a call of a batch that ends by {end:?}", begin.elapsed() / 500);
+        assert!(calls.into_iter().all(|call| answers.outcome(call) == Ok(u64::from(target.0.id()))));
+        assert_eq!(answers.outcome(failing), Err(nix::errno::Errno::ENOENT));
+        assert_eq!(answers.outcome(asked), Ok(0));
+        assert_ne!(answers.word(mask, 0), 0);
+    }
     injector.finish().unwrap();
     let after = (ptrace::gpr(pid).unwrap(), ptrace::sigmask(pid).unwrap(), maps::maps(pid).unwrap());
     assert_eq!(before, after);

@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// In the order in which they are reached; those that both calls have are reached twice.
-const POINTS: [(&str, u32); 14] = [
+const POINTS: [(&str, u32); 17] = [
     ("inject.laid", 0),
     ("inject.standing", 0),
     ("inject.map.set", 0),
@@ -21,6 +21,9 @@ const POINTS: [(&str, u32); 14] = [
     ("inject.map.ended", 0),
     ("inject.lifting", 0),
     ("inject.held", 0),
+    ("inject.running", 0),
+    ("inject.batch", 0),
+    ("inject.batch", 1),
     ("inject.laid", 1),
     ("inject.standing", 1),
     ("inject.unmap.set", 0),
@@ -155,6 +158,14 @@ fn trace_and_die(pid: i32, point: &'static str, skip: u32, signal: Option<i32>) 
         }
         let mut injector = Injector::new(pid, pid, &memory).unwrap();
         injector.syscall(libc::SYS_getpid, &[]).unwrap().unwrap();
+        for end in [inject::meaningless_signal(0), None] {
+            injector.end_batches_by(end);
+            let mut batch = injector.batch();
+            let calls: Vec<_> = (0..100).map(|_| batch.call(libc::SYS_getpid, &[])).collect();
+            let answers = injector.run(batch).unwrap();
+            let own = Ok(u64::from(pid.unsigned_abs()));
+            assert!(calls.into_iter().all(|call| answers.outcome(call) == own));
+        }
         injector.finish().unwrap();
         tell.send(0).unwrap();
     });

@@ -8,11 +8,11 @@ use ckpt_sys::proc::stat::Stat;
 use ckpt_sys::{SysError, kcmp, pidfd, proc};
 use std::cell::RefCell;
 use std::cmp::Ordering;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::{File, Metadata};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// A descriptor of a process, as kcmp(2) takes it: process and number.
 pub(crate) type Place = (i32, i32);
@@ -31,10 +31,28 @@ pub(crate) struct FoundFile {
     /// Its inode.
     pub(crate) meta: Metadata,
     /// Our duplicate. What is done to it is done to the job's.
-    dup: File,
+    dup: Arc<File>,
+}
+
+/// A description that was found again.
+#[derive(Debug)]
+pub(crate) struct Renewed {
+    /// As it was found first.
+    pub(crate) file: Arc<FoundFile>,
+    /// What fdinfo says now.
+    pub(crate) info: FdInfo,
+    /// Its inode now.
+    pub(crate) meta: Metadata,
+    /// Its link does not lead to it.
+    pub(crate) moved: bool,
 }
 
 impl FoundFile {
+    /// Its inode as it is now.
+    pub(crate) fn metadata(&self) -> std::io::Result<Metadata> {
+        self.dup.metadata()
+    }
+
     /// Our duplicate. What is done to it is done to the job's.
     pub(crate) fn dup(&self) -> BorrowedFd<'_> {
         self.dup.as_fd()
@@ -51,7 +69,7 @@ impl FoundFile {
 pub(crate) struct FileIndex {
     /// The processes of the job.
     members: Vec<i32>,
-    files: Vec<Rc<FoundFile>>,
+    files: Vec<Arc<FoundFile>>,
     /// Numbers in the processes' tables, by description.
     held_at: Vec<Vec<Place>>,
     /// The lines on locks that the fdinfo of each holder shows: POSIX locks are shown to their owner only.
@@ -59,15 +77,15 @@ pub(crate) struct FileIndex {
     /// By link, in the order of kcmp(2): indices of `files`. Descriptions of one file alone are compared.
     by_link: HashMap<Vec<u8>, Vec<usize>>,
     /// Namespaces that the job's root is not in.
-    further: Rc<Further>,
+    further: Arc<Further>,
     /// The network namespaces of sockets that were asked for.
     nets: RefCell<HashMap<OpenFileId, Option<usize>>>,
 }
 
 impl FileIndex {
     /// Empty, of a job with these living processes, some of them in `further` namespaces.
-    pub(crate) fn of_job(members: &[i32], further: &Rc<Further>) -> Self {
-        Self { members: members.to_vec(), further: Rc::clone(further), ..Self::default() }
+    pub(crate) fn of_job(members: &[i32], further: &Arc<Further>) -> Self {
+        Self { members: members.to_vec(), further: Arc::clone(further), ..Self::default() }
     }
 
     /// Namespaces that the job's root is not in.
@@ -115,6 +133,42 @@ impl FileIndex {
         })?;
         self.nets.borrow_mut().insert(file.id, net);
         Ok(net)
+    }
+
+    /// Of a job with these living processes, with what was found of `earlier` again; the id of each descriptor's description and whether it is close-on-exec.
+    /// What has moved is left out.
+    pub(crate) fn renew(
+        members: &[i32],
+        further: &Arc<Further>,
+        earlier: &Self,
+        known: Vec<(Place, Renewed)>,
+    ) -> (Self, HashMap<Place, (OpenFileId, bool)>) {
+        let mut index = Self::of_job(members, further);
+        let mut ids = HashMap::with_capacity(known.len());
+        // By the ids of before: what each has become.
+        let mut now: HashMap<OpenFileId, usize> = HashMap::new();
+        let moved: HashSet<OpenFileId> =
+            known.iter().filter(|(_, renewed)| renewed.moved).map(|(_, renewed)| renewed.file.id).collect();
+        for (place, Renewed { file, info, meta, .. }) in known {
+            if moved.contains(&file.id) {
+                continue;
+            }
+            let (cloexec, locks) = (info.cloexec(), info.locks());
+            let at = *now
+                .entry(file.id)
+                .or_insert_with(|| index.push(place, file.link.clone(), info, file.dup.clone(), meta));
+            index.held_at[at].push(place);
+            index.locks[at].extend(locks);
+            ids.insert(place, (index.files[at].id, cloexec));
+        }
+        for (link, order) in &earlier.by_link {
+            let ids = order.iter().map(|at| earlier.files[*at].id);
+            let order: Vec<usize> = ids.filter_map(|id| now.get(&id).copied()).collect();
+            if !order.is_empty() {
+                index.by_link.insert(link.clone(), order);
+            }
+        }
+        (index, ids)
     }
 
     /// Whether process `pid` is of the job, or was.
@@ -183,29 +237,34 @@ impl FileIndex {
         dup: OwnedFd,
         slot: usize,
     ) -> CaptureResult<usize> {
-        let at = self.files.len();
-        let id = OpenFileId(u32::try_from(at).unwrap_or(u32::MAX));
         let dup = File::from(dup);
         let meta = dup.metadata().map_err(|error| SysError::new("fstat", show(&link), error))?;
-        self.by_link.entry(link.clone()).or_default().insert(slot, at);
-        self.files.push(Rc::new(FoundFile { id, place, link, info, meta, dup }));
-        self.held_at.push(Vec::new());
-        self.locks.push(BTreeSet::new());
+        let at = self.push(place, link.clone(), info, Arc::new(dup), meta);
+        self.by_link.entry(link).or_default().insert(slot, at);
         Ok(at)
     }
 
+    fn push(&mut self, place: Place, link: Vec<u8>, info: FdInfo, dup: Arc<File>, meta: Metadata) -> usize {
+        let at = self.files.len();
+        let id = OpenFileId(u32::try_from(at).unwrap_or(u32::MAX));
+        self.files.push(Arc::new(FoundFile { id, place, link, info, meta, dup }));
+        self.held_at.push(Vec::new());
+        self.locks.push(BTreeSet::new());
+        at
+    }
+
     /// All descriptions, by rising id.
-    pub(crate) fn files(&self) -> &[Rc<FoundFile>] {
+    pub(crate) fn files(&self) -> &[Arc<FoundFile>] {
         &self.files
     }
 
     /// The descriptions with this link, in no particular order.
-    pub(crate) fn with_link<'a>(&'a self, link: &[u8]) -> impl Iterator<Item = &'a Rc<FoundFile>> {
+    pub(crate) fn with_link<'a>(&'a self, link: &[u8]) -> impl Iterator<Item = &'a Arc<FoundFile>> {
         self.by_link.get(link).into_iter().flatten().map(|at| &self.files[*at])
     }
 
     /// The socket with this inode.
-    pub(crate) fn socket(&self, inode: u64) -> Option<&Rc<FoundFile>> {
+    pub(crate) fn socket(&self, inode: u64) -> Option<&Arc<FoundFile>> {
         self.with_link(format!("socket:[{inode}]").as_bytes()).next()
     }
 

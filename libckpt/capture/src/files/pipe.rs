@@ -8,11 +8,11 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Saves one end of a pipe.
 pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureResult<FileKindV1> {
-    let ends: Vec<Rc<FoundFile>> = context.index.with_link(&file.link).cloned().collect();
+    let ends: Vec<Arc<FoundFile>> = context.index.with_link(&file.link).cloned().collect();
     let readable = ends.iter().any(|end| end.info.readable());
     let writable = ends.iter().any(|end| end.info.writable());
     // Hung up: the other side is closed everywhere.
@@ -32,7 +32,7 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
 pub(super) fn capture_end(
     context: &Context<'_>,
     file: &FoundFile,
-    ends: &[Rc<FoundFile>],
+    ends: &[Arc<FoundFile>],
 ) -> CaptureResult<PipeEndV1> {
     let capacity = descriptor::pipe_capacity(file.dup())?;
     let reader = ends.iter().filter(|end| end.info.readable()).map(|end| end.id).min();

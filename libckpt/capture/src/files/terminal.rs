@@ -9,7 +9,7 @@ use nix::sys::stat::{major, minor};
 use std::collections::HashMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// The sessions of the job and their foreground groups, by the device of their controlling terminal; read when one is asked for.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureRe
         Err(Errno::EIO) => return Ok(end(file, TerminalSideV1::HungUp, None)),
         Err(errno) => return Err(failed("ioctl(TIOCGDEV)", context, file, errno)),
     };
-    let ends: Vec<Rc<FoundFile>> = context
+    let ends: Vec<Arc<FoundFile>> = context
         .index
         .files()
         .iter()
@@ -70,7 +70,7 @@ fn outside(
     context: &mut Context<'_>,
     file: &FoundFile,
     device: u32,
-    ends: &[Rc<FoundFile>],
+    ends: &[Arc<FoundFile>],
 ) -> CaptureResult<FileKindV1> {
     let (session, _) = session_of(context, device);
     let standing = stdio::number(context, file);

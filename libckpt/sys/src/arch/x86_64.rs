@@ -5,7 +5,8 @@ pub mod gadget;
 mod scratch;
 
 pub use scratch::{
-    AMX_TOUCH_OFFSET, MARK_OFFSET, RESUME_OFFSET, Recovery, SCRATCH_MARK, resume_code, scratch_code,
+    AMX_TOUCH_OFFSET, BATCH_CALL_SIZE, BATCH_END_OFFSET, BATCH_OFFSET, MARK_OFFSET, RESUME_OFFSET, Recovery,
+    SCRATCH_MARK, resume_code, scratch_code,
 };
 
 /// General registers: `struct user_regs_struct` as NT_PRSTATUS has it.
@@ -115,6 +116,21 @@ impl Gpr {
         // A direction or trap flag of the program has no place in the scratch code.
         self.eflags &= !0x500;
         self
+    }
+
+    /// These registers changed so that the thread runs the scratch page's code at `ip` for `count` system calls that are described at `calls`, a number and
+    /// six arguments each; their results take the place of the numbers. Then it makes tgkill(`end`).
+    #[must_use]
+    pub fn with_batch(mut self, ip: u64, calls: u64, count: u64, end: [u64; 3]) -> Self {
+        (self.rbx, self.rbp) = (calls, count);
+        [self.r12, self.r13, self.r14] = end;
+        self.with_syscall(ip, 0, [0; 6])
+    }
+
+    /// How many calls of a batch have not been made.
+    #[must_use]
+    pub fn batch_left(&self) -> u64 {
+        self.rbp
     }
 
     /// These registers with another stack pointer.

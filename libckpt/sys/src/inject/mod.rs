@@ -20,12 +20,14 @@ use scratch::DATA_SIZE;
 use stack::Laid;
 
 mod area;
+mod batch;
 mod error;
 mod gadgets;
 mod run;
 mod scratch;
 mod stack;
 
+pub use batch::{Answers, Batch, Call, Slot, meaningless_signal};
 pub use error::{InjectError, InjectResult};
 pub use gadgets::Gadgets;
 pub use scratch::{NOTE_SIZE, SCRATCH_SIZE, Scratch, leftovers};
@@ -57,6 +59,10 @@ pub struct Injector<'m> {
     owns_scratch: bool,
     done: bool,
     dies_with_us: bool,
+    /// The signal that a batch ends with.
+    batch_end: Option<i32>,
+    /// The thread is in a stop within the kernel's signal handling.
+    parked: bool,
 }
 
 /// Signals blocked while calls run: all. ptrace stops need no signal.
@@ -109,6 +115,8 @@ impl<'m> Injector<'m> {
             owns_scratch: false,
             done: false,
             dies_with_us: false,
+            batch_end: None,
+            parked: false,
         })
     }
 
@@ -228,7 +236,9 @@ impl<'m> Injector<'m> {
         if self.owns_scratch {
             self.unmap_scratch()?;
         }
-        self.park()?;
+        if !self.parked {
+            self.park()?;
+        }
         // The mask first: until the registers are back the thread still recovers by itself.
         ptrace::set_sigmask(self.tid, self.saved_mask)?;
         fault::point("inject", "mask");

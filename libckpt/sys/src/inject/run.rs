@@ -25,6 +25,7 @@ impl Injector<'_> {
     pub fn interrupted_syscall(&mut self, nr: u64, args: [u64; 6]) -> InjectResult<i64> {
         ptrace::set_gpr(self.tid, &self.saved.with_syscall(self.entry.get(), nr, args))?;
         self.run_to_syscall_stop()?;
+        self.parked = false;
         ptrace::cont_to_syscall(self.tid, 0)?;
         // The interrupt makes a call that would sleep return; one that does not sleep has returned by itself.
         ptrace::interrupt(self.tid)?;
@@ -70,7 +71,8 @@ impl Injector<'_> {
         }
     }
 
-    fn run_to_syscall_stop(&mut self) -> InjectResult<()> {
+    pub(super) fn run_to_syscall_stop(&mut self) -> InjectResult<()> {
+        self.parked = false;
         loop {
             ptrace::cont_to_syscall(self.tid, 0).map_err(|error| self.gone_or(error))?;
             match self.wait_filtered()? {
@@ -100,7 +102,7 @@ impl Injector<'_> {
         }
     }
 
-    fn gone_or(&mut self, error: SysError) -> InjectError {
+    pub(super) fn gone_or(&mut self, error: SysError) -> InjectError {
         if error.is_gone() {
             self.done = true;
             InjectError::Gone { tid: self.tid }

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Times that all connections are read until both ends of each fit together.
 const ATTEMPTS: usize = 20;
@@ -30,7 +30,7 @@ pub(in crate::files) struct Connections {
 
 /// A socket with a connection.
 struct Candidate {
-    file: Rc<FoundFile>,
+    file: Arc<FoundFile>,
     state: u8,
     local: SocketAddr,
     peer: SocketAddr,
@@ -154,7 +154,7 @@ fn find(index: &FileIndex) -> CaptureResult<Vec<Candidate>> {
         };
         let local = sockaddr::decode(&socket::local_name(fd)?).map(plain);
         if let (Some(local), Some(peer)) = (local, sockaddr::decode(&peer_name).map(plain)) {
-            let (file, net, far_end) = (Rc::clone(file), index.net_of(file)?, FarEndV1::Lost);
+            let (file, net, far_end) = (Arc::clone(file), index.net_of(file)?, FarEndV1::Lost);
             candidates.push(Candidate { file, state, local, peer, peer_name, far_end, net });
         }
     }

@@ -1,5 +1,5 @@
 //! The code of the scratch page.
-use super::{Gpr, SYSCALL_INSN};
+use super::{Gpr, SYSCALL_INSN, SYSCALL_INSN_SIZE};
 
 /// Offset of [`SCRATCH_MARK`] in the scratch page.
 pub const MARK_OFFSET: u64 = 128;
@@ -9,6 +9,12 @@ pub const SCRATCH_MARK: &[u8; 16] = b"ckpt scratch 1\0\0";
 pub const AMX_TOUCH_OFFSET: u64 = 64;
 /// Offset of [`resume_code`] from the scratch page's begin.
 pub const RESUME_OFFSET: u64 = 4 << 12;
+/// Offset in the scratch page of the code that makes several system calls: see [`super::Gpr::with_batch`].
+pub const BATCH_OFFSET: u64 = 144;
+/// Offset in the scratch page of what follows the last of them: with these the thread recovers.
+pub const BATCH_END_OFFSET: u64 = BATCH_OFFSET + 56;
+/// Bytes of a call of a batch: its number, which its result replaces, and six arguments.
+pub const BATCH_CALL_SIZE: usize = 56;
 /// Offset of the address that the code loads the stack pointer from.
 const FRAME_SLOT: u64 = 32;
 
@@ -55,6 +61,35 @@ pub fn scratch_code(recovery: Recovery) -> Vec<u8> {
     code.extend([0x0f, 0x0b]);
     pad(&mut code, MARK_OFFSET);
     code.extend(SCRATCH_MARK);
+    pad(&mut code, BATCH_OFFSET);
+    code.extend(batch_code());
+    code
+}
+
+/// Makes the calls at rbx, rbp of them, then tgkill(r12, r13, r14); without a tracer it recovers after that.
+fn batch_code() -> Vec<u8> {
+    let mut code = Vec::with_capacity(64);
+    code.extend([0x48, 0x8b, 0x03]); // again: mov rax, [rbx]
+    code.extend([0x48, 0x8b, 0x7b, 0x08]); // mov rdi, [rbx + 8]
+    code.extend([0x48, 0x8b, 0x73, 0x10]); // mov rsi, [rbx + 16]
+    code.extend([0x48, 0x8b, 0x53, 0x18]); // mov rdx, [rbx + 24]
+    code.extend([0x4c, 0x8b, 0x53, 0x20]); // mov r10, [rbx + 32]
+    code.extend([0x4c, 0x8b, 0x43, 0x28]); // mov r8, [rbx + 40]
+    code.extend([0x4c, 0x8b, 0x4b, 0x30]); // mov r9, [rbx + 48]
+    code.extend(SYSCALL_INSN);
+    code.extend([0x48, 0x89, 0x03]); // mov [rbx], rax
+    code.extend([0x48, 0x83, 0xc3, 0x38]); // add rbx, 56
+    code.extend([0xff, 0xcd]); // dec ebp
+    code.extend([0x75, 0xd8]); // jnz again
+    code.extend([0x4c, 0x89, 0xe7]); // mov rdi, r12
+    code.extend([0x4c, 0x89, 0xee]); // mov rsi, r13
+    code.extend([0x4c, 0x89, 0xf2]); // mov rdx, r14
+    code.extend([0xb8, 0xea, 0, 0, 0]); // mov eax, SYS_tgkill
+    code.extend(SYSCALL_INSN);
+    // jmp to what recovers, after the page's first instruction
+    code.push(0xe9);
+    let back = i32::try_from(BATCH_END_OFFSET + 5 - SYSCALL_INSN_SIZE).unwrap_or(0);
+    code.extend((-back).to_le_bytes());
     code
 }
 
