@@ -32,7 +32,7 @@ use ckpt_sys::SysError;
 use ckpt_sys::kcmp::Resource;
 use ckpt_sys::proc::stat::Stat;
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Instant;
 
 /// Pages that are expected to be written between pre-copy and pause, at least.
@@ -150,7 +150,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let groups = Groups::read_settings(&tree::members(root, request.orphans), outside)?;
     let net = request.namespaces.read_ahead()?;
     let further = Further::find(&tree::members(root, request.orphans))?.read_ahead()?;
-    let tree = Tree::freeze(root, request.orphans, frozen_groups, standstill)?;
+    let tree = Tree::freeze(root, request.orphans, frozen_groups, standstill, prepared.threads())?;
     point("capture.seized")?;
     let held = Held::new(request.outside, request.after == After::Kill);
     let further = further.again(&tree.pids())?;
@@ -257,6 +257,13 @@ struct Prepared {
     earlier: HashMap<i32, Earlier>,
     ahead: files::Ahead,
     spares: Spares,
+}
+
+impl Prepared {
+    /// All threads that there were.
+    fn threads(&self) -> BTreeSet<i32> {
+        self.before.values().flat_map(Before::threads).collect()
+    }
 }
 
 /// Everything that was read while the job stood still.

@@ -24,14 +24,23 @@ pub(crate) struct Freeze {
     pub(crate) stopped_by: Option<i32>,
 }
 
+/// What is known of threads before they are stopped.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// They have been asked by [`ask`].
+    pub(crate) asked: BTreeSet<i32>,
+    /// They are no workers of the kernel's.
+    pub(crate) ordinary: BTreeSet<i32>,
+}
+
 impl Freeze {
-    /// Stops all threads of `pid`, those included that are born meanwhile. Those of `asked` have been asked by [`ask`].
-    pub(crate) fn begin(pid: i32, asked: &BTreeSet<i32>) -> CaptureResult<Self> {
+    /// Stops all threads of `pid`, those included that are born meanwhile.
+    pub(crate) fn begin(pid: i32, known: &Known) -> CaptureResult<Self> {
         let mut freeze = Self { pid, stopped: Vec::new(), stopped_by: None };
         let mut seized: Vec<i32> = Vec::new();
         // A thread that runs may make another; once all that are listed are stopped, nobody can.
         loop {
-            let listed = threads::list(pid).map_err(|error| freeze.gone_or(error))?;
+            let listed = threads::list_beyond(pid, &known.ordinary).map_err(|error| freeze.gone_or(error))?;
             let new: Vec<i32> = listed.into_iter().filter(|tid| !seized.contains(tid)).collect();
             if new.is_empty() {
                 break;
@@ -39,7 +48,7 @@ impl Freeze {
             let mut waiting = Vec::new();
             for tid in new {
                 seized.push(tid);
-                match if asked.contains(&tid) { Ok(true) } else { freeze.seize(tid) } {
+                match if known.asked.contains(&tid) { Ok(true) } else { freeze.seize(tid) } {
                     Ok(true) => waiting.push(tid),
                     Ok(false) => {}
                     Err(error) => {
@@ -189,12 +198,12 @@ pub(crate) fn ask(pids: &[i32]) -> CaptureResult<BTreeSet<i32>> {
 
 /// As [`Freeze::begin`], but not before every thread has come out of what a killed capture left in the process: there it has
 /// registers of ours. Also gives the areas that are left and can go: a signal handler may have been called from one.
-pub(crate) fn begin_recovered(pid: i32, mut asked: &BTreeSet<i32>) -> CaptureResult<(Freeze, Vec<Scratch>)> {
-    const NONE: &BTreeSet<i32> = &BTreeSet::new();
+pub(crate) fn begin_recovered(pid: i32, mut known: &Known) -> CaptureResult<(Freeze, Vec<Scratch>)> {
+    const NONE: &Known = &Known { asked: BTreeSet::new(), ordinary: BTreeSet::new() };
     let begin = Instant::now();
     let mut pause = Duration::from_millis(1);
     loop {
-        let freeze = Freeze::begin(pid, std::mem::replace(&mut asked, NONE))?;
+        let freeze = Freeze::begin(pid, std::mem::replace(&mut known, NONE))?;
         let memory = ProcessMemory::open(pid)?;
         let mut leftovers = inject::leftovers(pid, &memory)?;
         let mut inside = None;

@@ -30,7 +30,11 @@ const FUTEX: u64 = libc::SYS_futex.cast_unsigned();
 /// The scheduler's clock leaves out what the hypervisor and interrupts took, so each processor has one of its own, which falls
 /// behind. It is compared with CLOCK_MONOTONIC now, on the processor that the thread ran on.
 #[derive(Debug, Default)]
-pub(crate) struct LastRan(HashMap<i32, Slept>);
+pub(crate) struct LastRan {
+    slept: HashMap<i32, Slept>,
+    /// Flags (PF_*) of all threads.
+    flags: HashMap<i32, u64>,
+}
 
 /// A thread that was asleep.
 #[derive(Debug, Clone, Copy)]
@@ -45,8 +49,10 @@ impl LastRan {
     /// Reads it for the threads of `pid`, which must still be running.
     pub(crate) fn read(pid: i32) -> Self {
         let tids = proc::threads::list(pid).unwrap_or_default();
-        let asleep = tids.into_iter().filter_map(|tid| Some((tid, proc::stat::Stat::of(pid, tid).ok()?)));
-        let asleep: Vec<_> = asleep.filter(|(_, stat)| stat.state == 'S').collect();
+        let stats = tids.into_iter().filter_map(|tid| Some((tid, proc::stat::Stat::of(pid, tid).ok()?)));
+        let stats: Vec<_> = stats.collect();
+        let flags = stats.iter().map(|(tid, stat)| (*tid, stat.flags)).collect();
+        let asleep: Vec<_> = stats.into_iter().filter(|(_, stat)| stat.state == 'S').collect();
         let mut offsets = HashMap::new();
         // On a thread of its own: it moves from processor to processor.
         std::thread::scope(|scope| {
@@ -61,12 +67,22 @@ impl LastRan {
             let text = proc::read_text(pid, &format!("task/{tid}/sched")).ok()?;
             Some((tid, Slept { since: exec_start(&text)? + offset, times: voluntary_switches(&text)? }))
         });
-        Self(times.collect())
+        Self { slept: times.collect(), flags }
+    }
+
+    /// The flags (PF_*) that a thread had.
+    pub(crate) fn flags(&self, tid: i32) -> Option<u64> {
+        self.flags.get(&tid).copied()
+    }
+
+    /// The threads.
+    pub(crate) fn tids(&self) -> impl Iterator<Item = i32> + use<'_> {
+        self.flags.keys().copied()
     }
 
     /// How long stopped thread `tid` of `pid` had slept at `now`; None when it is not known.
     fn slept(&self, pid: i32, tid: i32, now: i64) -> Option<u64> {
-        let slept = self.0.get(&tid)?;
+        let slept = self.slept.get(&tid)?;
         let text = proc::read_text(pid, &format!("task/{tid}/sched")).ok()?;
         // Its stop is one more time. Any other means that it ran in between, and began another sleep.
         (voluntary_switches(&text)? <= slept.times + 1).then(|| unsigned(now - slept.since))

@@ -3,14 +3,13 @@ use crate::capture::if_alive;
 use crate::cgroups::{FrozenGroups, Groups, Outside};
 use crate::error::{CaptureError, CaptureResult};
 use crate::files::{self, Journal};
-use crate::freeze;
+use crate::freeze::{self, Known};
 use crate::orphans::Orphans;
 use crate::process::Process;
 use crate::{preflight, tree};
 use ckpt_sys::inject::{Gadgets, Hints, Injector, Scratch};
 use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::pidfd;
-use std::collections::BTreeSet;
 
 /// Removes what a capture left in the job of process `root` whose own process was killed in the middle. The target has recovered by itself; all
 /// that stays in it is a few pages, perhaps a userfaultfd, and an option of a socket.
@@ -32,7 +31,7 @@ pub fn clean(root: i32, orphans: &Orphans) -> Result<(), CaptureError> {
 fn clean_process(pid: i32, pids: &[i32]) -> CaptureResult<()> {
     preflight::check_process(pid)?;
     let gadgets = Gadgets::find(pid, &ProcessMemory::open(pid)?)?;
-    let (freeze, leftovers) = freeze::begin_recovered(pid, &BTreeSet::new())?;
+    let (freeze, leftovers) = freeze::begin_recovered(pid, &Known::default())?;
     let process = Process { pid, pidfd: pidfd::open(pid)?, memory: ProcessMemory::open(pid)? };
     let descriptors = ckpt_dirty::leftovers(pid)?;
     if !leftovers.is_empty() || !descriptors.is_empty() {

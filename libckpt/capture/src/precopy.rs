@@ -1,7 +1,7 @@
 //! Pre-copy: when much is dirty, most of it is saved while the job runs, so that the pause is short and copies need little memory.
 use crate::aio;
 use crate::error::CaptureResult;
-use crate::freeze::Freeze;
+use crate::freeze::{Freeze, Known};
 use crate::pages::{MemoryStats, gaps, within};
 use crate::shared_pages::Frames;
 use crate::{files, mm};
@@ -12,7 +12,6 @@ use ckpt_sys::RemoteAddr;
 use ckpt_sys::inject::{Gadgets, Hints, Injector};
 use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::proc::maps::{self, Mapping};
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -73,7 +72,7 @@ fn pins_memory(pid: i32) -> CaptureResult<bool> {
 /// Stops the process for a moment, to have it make the userfaultfd.
 fn attach(pid: i32, tracker: &mut Tracker) -> CaptureResult<()> {
     let gadgets = Gadgets::find(pid, &ProcessMemory::open(pid)?)?;
-    let freeze = Freeze::begin(pid, &BTreeSet::new())?;
+    let freeze = Freeze::begin(pid, &Known::default())?;
     let memory = ProcessMemory::open(pid)?;
     let mut injector = Injector::with_hints(pid, pid, &memory, Hints { gadgets, call: None })?;
     tracker.verify()?;

@@ -37,6 +37,11 @@ impl Before {
         let gadgets = Gadgets::find(pid, &ProcessMemory::open(pid)?)?;
         Ok(Self { mappings: maps::smaps(pid)?, last_ran: LastRan::read(pid), gadgets })
     }
+
+    /// The threads that there were.
+    pub(crate) fn threads(&self) -> impl Iterator<Item = i32> + use<'_> {
+        self.last_ran.tids()
+    }
 }
 
 /// What is common to all processes of a capture.
@@ -160,7 +165,7 @@ impl<'a> Stopped<'a> {
         let mut threads = Vec::with_capacity(tids.len());
         // The leader comes last and takes the scratch area away.
         for (&tid, still) in tids.iter().zip(stills).rev() {
-            let mut injector = Injector::on_scratch(pid, tid, memory, scratch)?;
+            let mut injector = Injector::stand_with(pid, still.standing(tid), memory, scratch)?;
             if tid == pid {
                 injector.own_scratch();
             }
@@ -171,8 +176,14 @@ impl<'a> Stopped<'a> {
             let mut batch = injector.batch();
             let asked = (ask_thread(pid, &mut batch), controls::ask_thread(pid, &mut batch));
             let answers = injector.run(batch)?;
-            let (told, tsc) = (asked.0(&answers)?, asked.1(&answers)?);
-            controls.threads.push(controls::capture_thread(pid, tid, tsc, &still.status)?);
+            let (told, told_controls) = (asked.0(&answers)?, asked.1(&answers)?);
+            controls.threads.push(controls::capture_thread(
+                pid,
+                tid,
+                &told_controls,
+                before.last_ran.flags(tid),
+                &still.status,
+            )?);
             threads.push(capture_thread(pid, tid, still, told, &mut job.objects.filters)?);
             injector.finish()?;
         }

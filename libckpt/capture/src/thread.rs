@@ -7,24 +7,30 @@ use crate::seccomp::Filters;
 use crate::sighand::capture_pending;
 use ckpt_image::record::{RegistersV1, RestartV1, RseqV1, SchedV1, ThreadV1};
 use ckpt_sys::arch::Gpr;
-use ckpt_sys::inject::{self, Answers, Batch};
+use ckpt_sys::inject::{self, Answers, Batch, Standing};
 use ckpt_sys::memory::ProcessMemory;
-use ckpt_sys::proc::{self, status::Status};
+use ckpt_sys::proc::status::Status;
 use ckpt_sys::ptrace::{self, Queue, RseqConfiguration};
 use ckpt_sys::{RemoteAddr, SysError, raw, sched};
-use nix::errno::Errno;
 use std::collections::HashMap;
 
 const PR_GET_TID_ADDRESS: u64 = 40;
 const PR_GET_PDEATHSIG: u64 = 2;
 const PR_GET_SECUREBITS: u64 = 27;
+const PR_GET_NAME: u64 = 16;
+const PR_GET_TIMERSLACK: u64 = 30;
+/// Bytes of a thread's name with its NUL.
+const NAME_SIZE: usize = 16;
 /// Offset of `rseq_cs` in `struct rseq`.
 const RSEQ_CS: u64 = 8;
 
 /// What is read of a stopped thread before anything is run in it.
 #[derive(Debug)]
 pub(crate) struct Still {
+    /// As they are stored.
     gpr: Gpr,
+    /// As the thread has them.
+    own: Gpr,
     xstate: Vec<u8>,
     sigmask: u64,
     restart: Option<RestartV1>,
@@ -56,12 +62,19 @@ impl Still {
             earlier: view.earlier.get(&tid).cloned(),
             signal_waits: waits(status.mask("SigPnd")? | status.mask("ShdPnd")?),
         };
+        let stopped_with = gpr;
         let restart = interrupted.resolve(&mut gpr);
         if restart.is_none() {
             // A wait that the freeze made return EINTR goes on waiting in the live program, too.
             ptrace::set_gpr(tid, &gpr)?;
         }
-        Ok(Self { gpr, xstate: ptrace::xstate(tid)?, sigmask, restart, rseq, status })
+        let own = if restart.is_none() { gpr } else { stopped_with };
+        Ok(Self { gpr, own, xstate: ptrace::xstate(tid)?, sigmask, restart, rseq, status })
+    }
+
+    /// What an injector has to know of the thread `tid` that this is.
+    pub(crate) fn standing(&self, tid: i32) -> Standing<'_> {
+        Standing { tid, gpr: self.own, sigmask: self.sigmask, xstate: self.xstate.as_slice().into() }
     }
 
     /// A signal that means nothing to the thread.
@@ -130,6 +143,8 @@ pub(crate) struct Told {
     altstack: (u64, u32, u64),
     clear_child_tid: u64,
     pdeathsig: i32,
+    comm: Vec<u8>,
+    timer_slack_ns: u64,
 }
 
 /// Asks a thread of process `pid` for what only it can tell.
@@ -140,11 +155,14 @@ pub(crate) fn ask_thread(
     // stack_t: address, flags (int), size. The thread's own stack pointer counts for SS_ONSTACK, which is not stored.
     const SS_ONSTACK: u64 = 1;
     let (stack, address, signal) = (batch.reserve(24), batch.reserve(8), batch.reserve(8));
+    let name = batch.reserve(NAME_SIZE);
     let prctl = libc::SYS_prctl;
     let securebits = batch.call(prctl, &[PR_GET_SECUREBITS]);
     let altstack = batch.call(libc::SYS_sigaltstack, &[0, stack.address()]);
     let tid_address = batch.call(prctl, &[PR_GET_TID_ADDRESS, address.address()]);
     let pdeathsig = batch.call(prctl, &[PR_GET_PDEATHSIG, signal.address()]);
+    let get_name = batch.call(prctl, &[PR_GET_NAME, name.address()]);
+    let timer_slack = batch.call(prctl, &[PR_GET_TIMERSLACK]);
     move |answers| {
         let done =
             |asked, call| answers.outcome(asked).map_err(|errno| CaptureError::Remote { pid, call, errno });
@@ -152,12 +170,16 @@ pub(crate) fn ask_thread(
         done(altstack, "sigaltstack")?;
         done(tid_address, "prctl(PR_GET_TID_ADDRESS)")?;
         done(pdeathsig, "prctl(PR_GET_PDEATHSIG)")?;
+        done(get_name, "prctl(PR_GET_NAME)")?;
+        let comm = answers.bytes(name).split(|byte| *byte == 0).next().unwrap_or_default();
         let flags = answers.word(stack, 1) & 0xffff_ffff & !SS_ONSTACK;
         Ok(Told {
             securebits: u32::try_from(securebits).unwrap_or(0),
             altstack: (answers.word(stack, 0), u32::try_from(flags).unwrap_or(0), answers.word(stack, 2)),
             clear_child_tid: answers.word(address, 0),
             pdeathsig: i32::try_from(answers.word(signal, 0) & 0xff).unwrap_or(0),
+            comm: comm.to_vec(),
+            timer_slack_ns: done(timer_slack, "prctl(PR_GET_TIMERSLACK)")?,
         })
     }
 }
@@ -171,8 +193,6 @@ pub(crate) fn capture_thread(
     filters: &mut Filters,
 ) -> CaptureResult<ThreadV1> {
     let status = still.status;
-    let mut comm = proc::read(pid, &format!("task/{tid}/comm"))?;
-    comm.pop_if(|byte| *byte == b'\n');
     let attributes = sched::attributes(tid)?;
     Ok(ThreadV1 {
         pid,
@@ -190,7 +210,7 @@ pub(crate) fn capture_thread(
             flags: rseq.flags,
         }),
         clear_child_tid: told.clear_child_tid,
-        comm,
+        comm: told.comm,
         sched: SchedV1 {
             policy: attributes.policy,
             flags: attributes.flags,
@@ -202,7 +222,7 @@ pub(crate) fn capture_thread(
             util: (attributes.util_min, attributes.util_max),
         },
         affinity: sched::affinity(tid)?,
-        timer_slack_ns: timer_slack(tid),
+        timer_slack_ns: told.timer_slack_ns,
         ioprio: sched::ioprio(tid)?,
         pdeathsig: told.pdeathsig,
         creds: capture_creds(tid, &status, told.securebits)?,
@@ -219,17 +239,4 @@ fn robust_list(tid: i32) -> CaptureResult<(u64, u64)> {
     unsafe { raw::syscall(libc::SYS_get_robust_list, args) }
         .map_err(|errno| SysError::new("get_robust_list", format!("thread {tid}"), errno))?;
     Ok((head, len))
-}
-
-/// Timer slack; 0 when the kernel does not tell it to us (CAP_SYS_NICE).
-fn timer_slack(tid: i32) -> u64 {
-    match proc::read_text(tid, "timerslack_ns") {
-        Ok(text) => text.trim().parse().unwrap_or(0),
-        Err(error) => {
-            if !matches!(error.errno(), Some(Errno::EPERM | Errno::EACCES)) {
-                tracing::warn!(%error, "timer slack is not saved");
-            }
-            0
-        }
-    }
 }

@@ -3,12 +3,12 @@ use crate::capture;
 use crate::cgroups::{FrozenGroups, Standstill};
 use crate::dead_task::capture_dead_task;
 use crate::error::{CaptureError, CaptureResult};
-use crate::freeze::{self, Freeze, STOP_LIMIT};
+use crate::freeze::{self, Freeze, Known, STOP_LIMIT};
 use crate::orphans::{Orphans, Search};
 use ckpt_image::record::DeadTaskV1;
 use ckpt_sys::inject::Scratch;
 use ckpt_sys::proc::{stat::Stat, threads};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// The living processes of the job, the root first, parents before their children. They run on all the while, so some may be gone by now.
@@ -63,44 +63,51 @@ pub(crate) struct Tree {
     // First: they are frozen again before their processes are let go.
     frozen: FrozenGroups,
     members: Vec<Member>,
+    /// Children that have ended, with their parents; 0: that is not of the job.
+    dead: BTreeMap<i32, i32>,
     since: Instant,
 }
 
 impl Tree {
     /// Stops all processes of the job, those included that are born meanwhile: a process is asked for its children only when it is stopped
     /// and can make no more. Threads in `frozen` groups are held by the tree instead, and frozen again with its end.
-    /// With a `standstill` nobody is born while they are asked.
+    /// With a `standstill` nobody is born while they are asked. `ordinary`: threads that are known to be no workers of the kernel's.
     pub(crate) fn freeze(
         root: i32,
         orphans: &Orphans,
         mut frozen: FrozenGroups,
         standstill: Option<Standstill>,
+        ordinary: BTreeSet<i32>,
     ) -> CaptureResult<Self> {
         let mut search = Search::new(root, orphans);
         let found = find_members(root, &search);
         search.exclude_strangers(&found.iter().copied().collect());
         let since = Instant::now();
-        let mut asked = BTreeSet::new();
+        let mut known = Known { asked: BTreeSet::new(), ordinary };
         if !frozen.is_empty() {
-            asked = freeze::ask(&found)?;
+            known.asked = freeze::ask(&found)?;
             frozen.thaw()?;
         } else if let Some(mut standstill) = standstill {
             standstill.begin();
             capture::point("capture.standstill")?;
-            asked = freeze::ask(&find_members(root, &search))?;
+            known.asked = freeze::ask(&find_members(root, &search))?;
         }
-        let (freeze, leftovers) = freeze::begin_recovered(root, &asked)?;
-        let mut tree = Self { frozen, members: vec![Member { freeze, parent: 0, leftovers }], since };
+        let (freeze, leftovers) = freeze::begin_recovered(root, &known)?;
+        let members = vec![Member { freeze, parent: 0, leftovers }];
+        let mut tree = Self { frozen, members, dead: BTreeMap::new(), since };
         let mut members = BTreeSet::from([root]);
         let mut dead = BTreeSet::new();
         loop {
             let before = (members.len(), dead.len());
+            tree.dead.clear();
             let mut at = 0;
             // Again from the start whenever one was found, dead ones included: the child of one that died meanwhile is now the child of a
             // subreaper, perhaps one of the first.
             while at <= tree.members.len() {
                 let (parent, children) = match tree.members.get(at) {
-                    Some(member) => (member.pid(), threads::children(member.pid())?),
+                    Some(member) => {
+                        (member.pid(), threads::children_of(member.pid(), &member.freeze.tids())?)
+                    }
                     None => (0, search.find(&members)),
                 };
                 at += 1;
@@ -108,11 +115,12 @@ impl Tree {
                     if members.contains(&child) {
                         continue;
                     }
-                    if let Some((freeze, leftovers)) = begin_unless_dead(child, &asked)? {
+                    if let Some((freeze, leftovers)) = begin_unless_dead(child, &known)? {
                         members.insert(child);
                         tree.members.push(Member { freeze, parent, leftovers });
                     } else {
                         dead.insert(child);
+                        tree.dead.insert(child, parent);
                     }
                 }
             }
@@ -144,13 +152,10 @@ impl Tree {
 
     /// The processes that have ended and that their parents have not waited for.
     pub(crate) fn dead(&self) -> CaptureResult<Vec<DeadTaskV1>> {
-        let members: BTreeSet<i32> = self.members.iter().map(Member::pid).collect();
         let mut dead = Vec::new();
-        for member in &self.members {
-            for child in threads::children(member.pid())? {
-                if !members.contains(&child) && is_zombie(child)? {
-                    dead.push(capture_dead_task(child, member.pid())?);
-                }
+        for (&child, &parent) in self.dead.iter().filter(|(_, parent)| **parent != 0) {
+            if is_zombie(child)? {
+                dead.push(capture_dead_task(child, parent)?);
             }
         }
         Ok(dead)
@@ -176,11 +181,11 @@ impl Tree {
 }
 
 /// None: it has ended.
-fn begin_unless_dead(pid: i32, asked: &BTreeSet<i32>) -> CaptureResult<Option<(Freeze, Vec<Scratch>)>> {
+fn begin_unless_dead(pid: i32, known: &Known) -> CaptureResult<Option<(Freeze, Vec<Scratch>)>> {
     if is_dead(pid) {
         return Ok(None);
     }
-    match freeze::begin_recovered(pid, asked).map_err(|error| error.or_exited(pid)) {
+    match freeze::begin_recovered(pid, known).map_err(|error| error.or_exited(pid)) {
         Ok(frozen) => Ok(Some(frozen)),
         Err(CaptureError::Exited { .. } | CaptureError::NoProcess { .. }) => Ok(None),
         Err(error) => Err(error),

@@ -51,12 +51,17 @@ impl Injector<'_> {
     /// Writes the code page and the frame from which this thread recovers by itself, and has it stand there: from here on it does so,
     /// whatever happens to us.
     pub(super) fn stand_on_scratch(&mut self) -> InjectResult<()> {
+        let xstate = ptrace::xstate(self.tid)?;
+        self.stand_on(&xstate)
+    }
+
+    /// As [`Self::stand_on_scratch`], with the thread's extended state.
+    pub(super) fn stand_on(&mut self, xstate: &[u8]) -> InjectResult<()> {
         let code = RemoteAddr::new(self.scratch.code.get());
         let frame = code.get() + FRAME_OFFSET;
-        let xstate = ptrace::xstate(self.tid)?;
         // The signal stack is not known without a call.
         let settled = self.saved.settled();
-        let bytes = arch::recovery_frame(frame, &settled, &xstate, self.saved_mask, arch::SAME_ALTSTACK);
+        let bytes = arch::recovery_frame(frame, &settled, xstate, self.saved_mask, arch::SAME_ALTSTACK);
         debug_assert!(bytes.len() <= usize::try_from(arch::RESUME_OFFSET - FRAME_OFFSET).unwrap_or(0));
         let recovery =
             if self.saved.has_restart_block() { Recovery::Resume } else { Recovery::Sigreturn(frame) };

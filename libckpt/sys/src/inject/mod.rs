@@ -11,6 +11,7 @@
 //! these two calls run without.
 use crate::addr::{CodeAddr, RemoteAddr};
 use crate::arch::Gpr;
+use crate::error::SysResult;
 use crate::fault;
 use crate::memory::ProcessMemory;
 use crate::proc::maps;
@@ -18,6 +19,7 @@ use crate::ptrace;
 use nix::errno::Errno;
 use scratch::DATA_SIZE;
 use stack::Laid;
+use std::borrow::Cow;
 
 mod area;
 mod batch;
@@ -40,6 +42,26 @@ pub struct Hints {
     pub gadgets: Option<Gadgets>,
     /// The system call behind a restart_syscall(2) that the thread was stopped in.
     pub call: Option<u64>,
+}
+
+/// A stopped thread as it was read.
+#[derive(Debug)]
+pub struct Standing<'a> {
+    /// Thread.
+    pub tid: i32,
+    /// Its registers.
+    pub gpr: Gpr,
+    /// Its blocked signals.
+    pub sigmask: u64,
+    /// Its extended state.
+    pub xstate: Cow<'a, [u8]>,
+}
+
+impl Standing<'_> {
+    fn read(tid: i32) -> SysResult<Self> {
+        let (gpr, sigmask) = (ptrace::gpr(tid)?, ptrace::sigmask(tid)?);
+        Ok(Self { tid, gpr, sigmask, xstate: ptrace::xstate(tid)?.into() })
+    }
 }
 
 /// Runs system calls in one stopped thread.
@@ -95,18 +117,41 @@ impl<'m> Injector<'m> {
     /// Takes hold of a stopped thread of a process that has a scratch area, which stays mapped afterwards. One thread at a time: the
     /// recovery frame in it is this thread's until [`Self::finish`].
     pub fn on_scratch(pid: i32, tid: i32, memory: &'m ProcessMemory, scratch: Scratch) -> InjectResult<Self> {
-        let mut injector = Self::hold(pid, tid, memory, scratch)?;
-        injector.stand_on_scratch()?;
+        Self::stand_with(pid, Standing::read(tid)?, memory, scratch)
+    }
+
+    /// As [`Self::on_scratch`], of a thread that has been read.
+    pub fn stand_with(
+        pid: i32,
+        thread: Standing<'_>,
+        memory: &'m ProcessMemory,
+        scratch: Scratch,
+    ) -> InjectResult<Self> {
+        let Standing { tid, gpr, sigmask, xstate } = thread;
+        let mut injector = Self::hold_with(pid, tid, memory, scratch, gpr, sigmask);
+        injector.stand_on(&xstate)?;
         Ok(injector)
     }
 
     fn hold(pid: i32, tid: i32, memory: &'m ProcessMemory, scratch: Scratch) -> InjectResult<Self> {
-        Ok(Self {
+        let (gpr, sigmask) = (ptrace::gpr(tid)?, ptrace::sigmask(tid)?);
+        Ok(Self::hold_with(pid, tid, memory, scratch, gpr, sigmask))
+    }
+
+    fn hold_with(
+        pid: i32,
+        tid: i32,
+        memory: &'m ProcessMemory,
+        scratch: Scratch,
+        saved: Gpr,
+        saved_mask: u64,
+    ) -> Self {
+        Self {
             tid,
             pid,
             memory,
-            saved: ptrace::gpr(tid)?,
-            saved_mask: ptrace::sigmask(tid)?,
+            saved,
+            saved_mask,
             entry: scratch.code,
             scratch,
             laid: None,
@@ -117,7 +162,7 @@ impl<'m> Injector<'m> {
             dies_with_us: false,
             batch_end: None,
             parked: false,
-        })
+        }
     }
 
     /// The target is under construction: when this injector is dropped unfinished, nothing is given back.

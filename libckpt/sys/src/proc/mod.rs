@@ -6,12 +6,35 @@ pub mod status;
 pub mod threads;
 
 use crate::error::{SysError, SysResult};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::PathBuf;
 
 /// The bytes of `/proc/PID/NAME`.
 pub fn read(pid: i32, name: &str) -> SysResult<Vec<u8>> {
     let path = format!("/proc/{pid}/{name}");
-    std::fs::read(&path).map_err(|error| SysError::new("read", path, error))
+    read_whole(&path).map_err(|error| SysError::new("read", path, error))
+}
+
+/// As [`std::fs::read`], which asks for the size first: files of /proc have none.
+fn read_whole(path: &str) -> io::Result<Vec<u8>> {
+    const ROOM: usize = 4096;
+    let mut file = File::open(path)?;
+    let mut bytes = vec![0; ROOM];
+    let mut len = 0;
+    loop {
+        match file.read(&mut bytes[len..]) {
+            Ok(0) => break,
+            Ok(got) => len += got,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if bytes.len() - len < ROOM / 2 {
+            bytes.resize(2 * bytes.len(), 0);
+        }
+    }
+    bytes.truncate(len);
+    Ok(bytes)
 }
 
 /// The text of `/proc/PID/NAME`; bytes that are not UTF-8 are replaced.

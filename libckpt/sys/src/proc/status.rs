@@ -1,7 +1,6 @@
 //! /proc/PID/task/TID/status.
 use super::{malformed, read_text};
 use crate::error::SysResult;
-use std::collections::HashMap;
 
 /// The lines that tell of speculation, by number of PR_SPEC_STORE_BYPASS and PR_SPEC_INDIRECT_BRANCH.
 pub const SPECULATION: [&str; 2] = ["Speculation_Store_Bypass", "SpeculationIndirectBranch"];
@@ -10,25 +9,19 @@ pub const SPECULATION: [&str; 2] = ["Speculation_Store_Bypass", "SpeculationIndi
 #[derive(Debug, Clone)]
 pub struct Status {
     tid: i32,
-    lines: HashMap<String, String>,
+    text: String,
 }
 
 impl Status {
     /// Reads the status of thread `tid` of `pid`.
     pub fn of(pid: i32, tid: i32) -> SysResult<Self> {
-        let text = read_text(pid, &format!("task/{tid}/status"))?;
-        let lines = text
-            .lines()
-            .filter_map(|line| line.split_once(':'))
-            .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
-            .collect();
-        Ok(Self { tid, lines })
+        Ok(Self { tid, text: read_text(pid, &format!("task/{tid}/status"))? })
     }
 
     /// The text of line `name`, if the kernel has it.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.lines.get(name).map(String::as_str)
+        self.text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
     }
 
     /// The decimal numbers of line `name`.

@@ -1,17 +1,23 @@
 //! The threads of a process.
 use super::stat::Stat;
 use crate::error::{SysError, SysResult};
+use std::collections::BTreeSet;
 
 /// The ids of the threads of `pid`, the leader's first; without those that the kernel runs there for itself (io_uring's workers): they have no state, and what
 /// disturbs them disturbs the program's requests.
 pub fn list(pid: i32) -> SysResult<Vec<i32>> {
+    list_beyond(pid, &BTreeSet::new())
+}
+
+/// As [`list`]; those of `known` are known not to be the kernel's.
+pub fn list_beyond(pid: i32, known: &BTreeSet<i32>) -> SysResult<Vec<i32>> {
     let path = format!("/proc/{pid}/task");
     let failed = |error| SysError::new("readdir", path.clone(), error);
     let mut tids = Vec::new();
     for entry in std::fs::read_dir(&path).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
         if let Some(tid) = name.to_str().and_then(|name| name.parse().ok())
-            && !is_worker(pid, tid)
+            && (known.contains(&tid) || !is_worker(pid, tid))
         {
             tids.push(tid);
         }
@@ -31,8 +37,13 @@ fn is_worker(pid: i32, tid: i32) -> bool {
 
 /// The children of `pid`, of all its threads.
 pub fn children(pid: i32) -> SysResult<Vec<i32>> {
+    children_of(pid, &list(pid)?)
+}
+
+/// The children of `pid` that its threads `tids` have.
+pub fn children_of(pid: i32, tids: &[i32]) -> SysResult<Vec<i32>> {
     let mut found = Vec::new();
-    for tid in list(pid)? {
+    for tid in tids {
         let path = format!("/proc/{pid}/task/{tid}/children");
         match std::fs::read_to_string(&path) {
             Ok(text) => {
