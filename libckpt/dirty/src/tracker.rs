@@ -25,6 +25,38 @@ pub struct Tracker {
     knows_guards: bool,
 }
 
+/// Bytes of memory that are worth a thread to look through.
+const PART: u64 = 512 << 20;
+
+/// As [`Pagemap::scan`], with several threads if there is much to look through.
+fn scan_in_parts(
+    pagemap: &Pagemap,
+    range: Range<u64>,
+    query: Query,
+    found: &mut Vec<PageRegion>,
+) -> SysResult<()> {
+    let processors =
+        std::thread::available_parallelism().map_or(1, |count| u64::try_from(count.get()).unwrap_or(1));
+    let parts = processors.min((range.end - range.start) / PART).max(1);
+    let size = ((range.end - range.start) / parts).next_multiple_of(4096);
+    let part = |number: u64| {
+        let start = range.start + number * size;
+        start..(start + size).min(range.end)
+    };
+    std::thread::scope(|scope| {
+        let look = move |range: Range<u64>| {
+            let mut found = Vec::new();
+            pagemap.scan(range, query, &mut found).map(|()| found)
+        };
+        let others: Vec<_> = (1..parts).map(|number| scope.spawn(move || look(part(number)))).collect();
+        pagemap.scan(part(0), query, found)?;
+        for other in others {
+            found.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(())
+    })
+}
+
 /// Bytes between two dirty pages that it takes as long to look through as to ask the kernel once more.
 const GAP: u64 = 512 << 12;
 
@@ -233,8 +265,8 @@ impl Tracker {
 
     fn scan(&self, range: Range<u64>, query: Query, found: &mut Vec<PageRegion>) -> SysResult<()> {
         match &self.pagemap {
-            Some(pagemap) => pagemap.scan(range, query, found),
-            None => Pagemap::open(self.pid)?.scan(range, query, found),
+            Some(pagemap) => scan_in_parts(pagemap, range, query, found),
+            None => scan_in_parts(&Pagemap::open(self.pid)?, range, query, found),
         }
     }
 
