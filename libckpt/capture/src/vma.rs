@@ -12,7 +12,7 @@ use std::fs::Metadata;
 use std::ops::Range;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// `VmFlags` and what they are in the record.
 const FLAGS: [(&[u8; 2], u64); 15] = [
@@ -42,7 +42,7 @@ pub(crate) fn check(pid: i32) -> Vec<CaptureError> {
         Ok(mappings) => mappings,
         Err(error) => return vec![error.into()],
     };
-    let Ok(files) = Files::new(&Rc::default()) else { return Vec::new() };
+    let Ok(files) = Files::new(&Arc::default()) else { return Vec::new() };
     mappings.iter().filter_map(|mapping| files.kind(pid, mapping).err()).collect()
 }
 
@@ -221,16 +221,16 @@ pub(crate) struct Files {
     /// The kernel's own tmpfs, which memfds and shared anonymous memory are files of.
     shmem_device: u64,
     /// Where paths are looked up.
-    further: Rc<Further>,
+    further: Arc<Further>,
 }
 
 impl Files {
-    pub(crate) fn new(further: &Rc<Further>) -> CaptureResult<Self> {
+    pub(crate) fn new(further: &Arc<Further>) -> CaptureResult<Self> {
         let sys = |errno| SysError::new("memfd_create", "this process", errno);
         let probe =
             nix::sys::memfd::memfd_create(c"probe", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).map_err(sys)?;
         let stat = nix::sys::stat::fstat(&probe).map_err(|errno| SysError::new("fstat", "a memfd", errno))?;
-        Ok(Self { shmem_device: stat.st_dev, further: Rc::clone(further) })
+        Ok(Self { shmem_device: stat.st_dev, further: Arc::clone(further) })
     }
 
     fn kind(&self, pid: i32, mapping: &Mapping) -> CaptureResult<MappingKind> {

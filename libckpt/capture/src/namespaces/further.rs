@@ -42,14 +42,14 @@ impl Further {
             let Some(roots) = namespace.of(root)? else { continue };
             for &pid in others {
                 // It has ended, or does so right now.
-                let Some(link) = alive(namespace.of(pid))?.flatten() else { continue };
+                let Some(link) = alive(pid, namespace.of(pid))?.flatten() else { continue };
                 if link == roots {
                     continue;
                 }
                 match found.places.iter_mut().find(|place| place.link == link) {
                     Some(place) => place.members.push(pid),
                     None => {
-                        let Some(open) = alive(namespace::open_of(pid, namespace))? else { continue };
+                        let Some(open) = alive(pid, namespace::open_of(pid, namespace))? else { continue };
                         let members = vec![pid];
                         found.places.push(Place { namespace, link, open, members, contents: None });
                     }
@@ -238,11 +238,12 @@ impl Place {
     }
 }
 
-/// None: there is no such process any more.
-fn alive<T>(outcome: ckpt_sys::SysResult<T>) -> CaptureResult<Option<T>> {
-    match outcome {
-        Err(error) if error.is_gone() => Ok(None),
-        outcome => Ok(Some(outcome?)),
+/// None: process `pid` has ended, or is about to.
+fn alive<T>(pid: i32, outcome: ckpt_sys::SysResult<T>) -> CaptureResult<Option<T>> {
+    match outcome.map_err(|error| CaptureError::from(error).or_exited(pid)) {
+        Ok(value) => Ok(Some(value)),
+        Err(CaptureError::Exited { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
