@@ -1,6 +1,7 @@
 //! One row of the table: a program of a shape, saved and restored by one tool.
-use crate::subject::Shape;
+use crate::subject::{Shape, Told};
 use crate::tools::Tool;
+use ckpt_tests::process::Restored;
 use serde::Serialize;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +28,8 @@ pub(crate) struct Figures {
     /// From the start of the command to the restored program's first beat, and to the command's end.
     pub(crate) restore_first_beat_ms: Option<f64>,
     pub(crate) restore_took_ms: Option<f64>,
+    /// The same to the first beat when memory comes later (`--lazy`).
+    pub(crate) lazy_first_beat_ms: Option<f64>,
 }
 
 pub(crate) fn ms(time: Duration) -> f64 {
@@ -62,6 +65,7 @@ pub(crate) fn measure(tool: &mut dyn Tool, dir: &Path, shape: Shape, saves: usiz
         bytes: None,
         restore_first_beat_ms: None,
         restore_took_ms: None,
+        lazy_first_beat_ms: None,
     };
     told.forget();
     let first = tool.save(&subject);
@@ -81,6 +85,16 @@ pub(crate) fn measure(tool: &mut dyn Tool, dir: &Path, shape: Shape, saves: usiz
     (figures.pause_ms, figures.took_ms, figures.bytes) = (median(pauses), median(took), median(bytes));
     subject.process.kill();
     let told = subject.told();
+    if let Some((first_beat, took)) = time_restore(told, || tool.restore()) {
+        (figures.restore_first_beat_ms, figures.restore_took_ms) = (first_beat, Some(took));
+    }
+    figures.lazy_first_beat_ms =
+        time_restore(told, || tool.restore_lazily()).and_then(|(first_beat, _)| first_beat);
+    figures
+}
+
+/// Restores the program and ends it: the time until its first beat and until the command's end. None: the tool cannot do it.
+fn time_restore(told: &Told, restore: impl FnOnce() -> Option<Restored>) -> Option<(Option<f64>, f64)> {
     let before = told.beats();
     let begin = Instant::now();
     let given_up = AtomicBool::new(false);
@@ -94,14 +108,16 @@ pub(crate) fn measure(tool: &mut dyn Tool, dir: &Path, shape: Shape, saves: usiz
             }
             Some(begin.elapsed())
         });
-        let restored = tool.restore();
+        let restored = restore();
+        let took = ms(begin.elapsed());
         if restored.is_some() {
-            figures.restore_took_ms = Some(ms(begin.elapsed()));
             told.go_on();
         }
         given_up.store(true, Ordering::SeqCst);
-        figures.restore_first_beat_ms = watch.join().ok().flatten().map(ms);
-        restored.inspect(|restored| restored.kill());
-    });
-    figures
+        let first_beat = watch.join().ok().flatten().map(ms);
+        restored.map(|restored| {
+            restored.kill();
+            (first_beat, took)
+        })
+    })
 }

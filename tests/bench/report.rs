@@ -13,7 +13,7 @@ pub(crate) struct Report {
     pub(crate) throughput: Vec<Throughput>,
 }
 
-const HEAD: [&str; 14] = [
+const HEAD: [&str; 15] = [
     "tool",
     "MiB",
     "‰/s",
@@ -28,6 +28,7 @@ const HEAD: [&str; 14] = [
     "MB",
     "restore: beat",
     "took",
+    "lazy: beat",
 ];
 
 fn number(value: Option<f64>) -> String {
@@ -43,7 +44,7 @@ fn megabytes(bytes: Option<u64>) -> String {
 }
 
 impl Figures {
-    fn cells(&self) -> [String; 14] {
+    fn cells(&self) -> [String; 15] {
         [
             self.tool.to_owned(),
             self.mib.to_string(),
@@ -59,6 +60,7 @@ impl Figures {
             megabytes(self.bytes),
             number(self.restore_first_beat_ms),
             number(self.restore_took_ms),
+            number(self.lazy_first_beat_ms),
         ]
     }
 
@@ -73,8 +75,8 @@ impl Report {
     pub(crate) fn table(&self) -> String {
         let rows: Vec<_> = self.figures.iter().map(Figures::cells).collect();
         let mut text = String::new();
-        let line = |cells: [&str; 14], text: &mut String| {
-            for (cell, width) in cells.iter().zip([6, 6, 5, 8, 6, 8, 13, 8, 8, 12, 8, 8, 14, 8]) {
+        let line = |cells: [&str; 15], text: &mut String| {
+            for (cell, width) in cells.iter().zip([6, 6, 5, 8, 6, 8, 13, 8, 8, 12, 8, 8, 14, 8, 11]) {
                 let _ = write!(text, "{cell:>width$}");
             }
             text.push('\n');

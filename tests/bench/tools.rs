@@ -28,6 +28,11 @@ pub(crate) trait Tool {
 
     /// Restores the last save of the program, which has been killed, and returns when the tool says that it is done. None: cannot.
     fn restore(&mut self) -> Option<Restored>;
+
+    /// The same, with memory that comes as it is touched.
+    fn restore_lazily(&mut self) -> Option<Restored> {
+        None
+    }
 }
 
 /// ckpt itself.
@@ -77,6 +82,10 @@ impl Tool for Ckpt<'_> {
 
     fn restore(&mut self) -> Option<Restored> {
         Some(self.sandbox.restore(&self.last))
+    }
+
+    fn restore_lazily(&mut self) -> Option<Restored> {
+        Some(self.sandbox.restore_lazily(&self.last))
     }
 }
 
