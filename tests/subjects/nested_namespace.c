@@ -6,7 +6,7 @@ int main(int argc, char **argv)
 	begin(argc, argv);
 	pid_t child = (pid_t)MUST(fork());
 	if (child == 0) {
-		MUST(unshare(CLONE_NEWIPC));
+		MUST(unshare(CLONE_NEWCGROUP));
 		write_file("unshared", "");
 		for (;;)
 			pause();

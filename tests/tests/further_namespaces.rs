@@ -113,3 +113,25 @@ fn mounts() {
         }
     });
 }
+
+#[test]
+fn ipc() {
+    isolated(|sandbox| {
+        let mut subject = Subject::start(sandbox, "private_ipc", &[]);
+        let pids = members(&subject, &["child"]);
+        let views = || -> Vec<String> {
+            let view = |pid| run(&format!("nsenter --ipc --target {pid} ipcs -s -q"));
+            pids.iter().map(view).collect()
+        };
+        let before = (sharing(&pids), views());
+        sandbox.ckpt(["check", &subject.pid().to_string()]).done();
+        sandbox.attach(subject.pid(), "job");
+        let id = sandbox.save("job");
+        assert_eq!((sharing(&pids), views()), before);
+        subject.process.kill();
+        let restored = sandbox.restore(&id);
+        assert_eq!((sharing(&pids), views()), before);
+        subject.must_be_well("restored");
+        restored.wait_gone();
+    });
+}

@@ -84,15 +84,15 @@ pub(super) const ROWS: &[Row] = &[
     .criu("saved")
     .dmtcp("no"),
     row(
-        "network, mount and UTS namespaces that some processes of the job are in, and its root is not",
+        "network, mount, IPC and UTS namespaces that some processes of the job are in, and its root is not",
         Saved,
-        "each with what it has, as above, and with the sockets that were made there, whoever has them by now. A file system in memory that several mount namespaces have is one again. TCP connections to the outside come back closed; an unlinked file of a further mount namespace is one of the root's. Not kept: that mounts of two of them tell each other of changes (shared subtrees). In further mount namespaces it is not looked at whether files have changed since. Refused, by name: a veth pair between two of the job's own network namespaces; a socket in a network namespace that no process is in; in a further mount namespace a root directory of the process's own (chroot, pivot_root), no /proc, AF_UNIX sockets bound to files that are only there, and files that no path leads to, but for unlinked ones",
+        "each with what it has, as above, and with the sockets that were made there, whoever has them by now. A file system in memory that several mount namespaces have is one again. TCP connections to the outside come back closed; an unlinked file of a further mount namespace is one of the root's. Not kept: that mounts of two of them tell each other of changes (shared subtrees). In further mount namespaces it is not looked at whether files have changed since. Refused, by name: a veth pair between two of the job's own network namespaces; a socket in a network namespace that no process is in; in a further mount namespace a root directory of the process's own (chroot, pivot_root), no /proc, AF_UNIX sockets bound to files that are only there, and files that no path leads to, but for unlinked ones; in a further IPC namespace System V shared memory, and POSIX queues whose names were removed",
     )
-    .criu("network and mount: saved, UTS: refused")
+    .criu("network and mount: saved, IPC and UTS: refused")
     .dmtcp("no")
     .holds(&["FurtherNamespaceV1"]),
     row(
-        "processes of one job in different namespaces of other kinds (user, PID, IPC, time, cgroup), or in nested ones",
+        "processes of one job in different namespaces of other kinds (user, PID, time, cgroup), or in nested ones",
         Refused,
         "attach the first process that is in the inner ones by itself",
     )

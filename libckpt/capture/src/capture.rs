@@ -30,6 +30,7 @@ use ckpt_image::record::{
 use ckpt_image::{CheckpointId, CheckpointWriter, Image, Kind, Stats, Store, fault};
 use ckpt_sys::SysError;
 use ckpt_sys::kcmp::Resource;
+use ckpt_sys::namespace::Namespace;
 use ckpt_sys::proc::stat::Stat;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -294,7 +295,9 @@ fn capture_frozen(
         stopped.push(Stopped::read(member, before(member.pid()), &earlier)?);
     }
     let mut waits = Waits::default();
-    stopped.iter().flat_map(Stopped::calls).for_each(|call| waits.add(call));
+    // What others wait at is in namespaces of theirs.
+    let is_here = |stopped: &&Stopped<'_>| objects.further.of(Namespace::Ipc, stopped.process.pid).is_none();
+    stopped.iter().filter(is_here).flat_map(Stopped::calls).for_each(|call| waits.add(call));
     let root = &stopped[0];
     let root_pid = root.process.pid;
     let inventory = capture_inventory(name, root_pid, &root.process.memory, root.xstate())?;

@@ -14,6 +14,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 mod further;
+mod ipc;
 mod mount;
 mod net;
 

@@ -116,6 +116,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
 
     let semaphores = restore_semaphores(&records, image, &mut family)?;
     let queues = restore_message_queues(&records, image, &mut family)?;
+    further.restore_ipc(&mut family, &records.tasks.iter().map(|task| task.pid).collect::<Vec<_>>())?;
     let (connections, rings) =
         restore_files(request, &records, &mut contents, &mut family, (masters, &further))?;
     contents.finish_seals()?;

@@ -1,5 +1,5 @@
 //! Namespaces that processes of the job are in, but not its root. What is in them is read by a thread that goes there for the time.
-use super::{mount, net, uts_namespace};
+use super::{ipc, mount, net, uts_namespace};
 use crate::error::{CaptureError, CaptureResult};
 use ckpt_image::record::{FurtherNamespaceV1, NamespaceContentsV1, OpenFileId};
 use ckpt_sys::namespace::{self, Namespace};
@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Kinds that processes of a job may differ in.
-const KINDS: [Namespace; 3] = [Namespace::Uts, Namespace::Net, Namespace::Mount];
+const KINDS: [Namespace; 4] = [Namespace::Uts, Namespace::Net, Namespace::Mount, Namespace::Ipc];
 
 /// The further namespaces of a job.
 #[derive(Debug, Default)]
@@ -21,6 +21,8 @@ pub(crate) struct Further {
     /// Of the root.
     roots: Vec<(Namespace, PathBuf)>,
     places: Vec<Place>,
+    /// All processes of the job.
+    pids: Vec<i32>,
 }
 
 #[derive(Debug)]
@@ -36,7 +38,7 @@ struct Place {
 impl Further {
     /// Those of a job's processes, its root first. This process is in all of the root's.
     pub(crate) fn find(pids: &[i32]) -> CaptureResult<Self> {
-        let mut found = Self::default();
+        let mut found = Self { pids: pids.to_vec(), ..Self::default() };
         let Some((&root, others)) = pids.split_first() else { return Ok(found) };
         for namespace in KINDS {
             let Some(roots) = namespace.of(root)? else { continue };
@@ -63,7 +65,7 @@ impl Further {
     /// Reads what is in those namespaces that take long to read, before the job is stopped.
     pub(crate) fn read_ahead(mut self) -> CaptureResult<Self> {
         for place in self.places.iter_mut().filter(|place| place.namespace == Namespace::Net) {
-            place.contents = Some(place.read()?);
+            place.contents = Some(place.read(&self.pids)?);
         }
         Ok(self)
     }
@@ -83,7 +85,7 @@ impl Further {
     pub(crate) fn check(&self) -> Vec<CaptureError> {
         let check = |(at, place): (usize, &Place)| match place.namespace {
             Namespace::Mount => self.check_mounts(at),
-            _ => place.read().map(drop),
+            _ => place.read(&self.pids).map(drop),
         };
         self.places.iter().enumerate().filter_map(|place| check(place).err()).collect()
     }
@@ -145,7 +147,12 @@ impl Further {
 
     /// The mount namespace that process `pid` is in, as [`Self::place`] takes it; None: the root's.
     pub(crate) fn mounts_of(&self, pid: i32) -> Option<usize> {
-        let is_its = |place: &Place| place.namespace == Namespace::Mount && place.members.contains(&pid);
+        self.of(Namespace::Mount, pid)
+    }
+
+    /// The namespace of a kind that process `pid` is in, as [`Self::place`] takes it; None: the root's.
+    pub(crate) fn of(&self, namespace: Namespace, pid: i32) -> Option<usize> {
+        let is_its = |place: &Place| place.namespace == namespace && place.members.contains(&pid);
         self.places.iter().position(is_its)
     }
 
@@ -177,7 +184,7 @@ impl Further {
             let contents = match &place.contents {
                 Some(contents) => contents.clone(),
                 None if place.namespace == Namespace::Mount => self.read_mounts(at)?,
-                None => place.read()?,
+                None => place.read(&self.pids)?,
             };
             let files = files.iter().filter(|(_, of)| *of == at).map(|(file, _)| *file).collect();
             records.push(FurtherNamespaceV1 { members: place.members.clone(), files, contents });
@@ -187,12 +194,13 @@ impl Further {
 }
 
 impl Place {
-    fn read(&self) -> CaptureResult<NamespaceContentsV1> {
+    fn read(&self, pids: &[i32]) -> CaptureResult<NamespaceContentsV1> {
         let pid = self.members[0];
         let outer =
             if self.namespace == Namespace::Net { net::Outer::of(pid)? } else { net::Outer::default() };
         let read = || match self.namespace {
             Namespace::Net => Ok(NamespaceContentsV1::Net(net::capture(pid, &outer)?)),
+            Namespace::Ipc => ipc::capture(&self.members, pids),
             _ => Ok(NamespaceContentsV1::Uts(uts_namespace()?)),
         };
         namespace::within(self.namespace, Some(self.open.as_fd()), read).map_err(|error| self.refused(error))

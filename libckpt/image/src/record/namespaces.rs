@@ -1,4 +1,4 @@
-use super::OpenFileId;
+use super::{MessageQueueV1, OpenFileId, SemaphoresV1};
 use serde::{Deserialize, Serialize};
 use wincode::{SchemaRead, SchemaWrite};
 
@@ -29,7 +29,8 @@ pub struct NamespacesV1 {
 pub struct FurtherNamespaceV1 {
     /// Pids of the processes that are in it.
     pub members: Vec<i32>,
-    /// Open files that belong to it, whoever has them: sockets, and files that are found there by their paths.
+    /// Open files that belong to it, whoever has them: sockets, message queues, and files that are found there by
+    /// their paths.
     pub files: Vec<OpenFileId>,
     /// What it is, and what it has.
     pub contents: NamespaceContentsV1,
@@ -49,6 +50,15 @@ pub enum NamespaceContentsV1 {
         base: Option<u32>,
         /// What it has.
         mounts: MountNamespaceV1,
+    },
+    /// System V IPC and POSIX message queues; the latter are open files.
+    Ipc {
+        /// Its settings.
+        settings: IpcNamespaceV1,
+        /// Its sets of semaphores.
+        semaphores: Vec<SemaphoresV1>,
+        /// Its message queues.
+        queues: Vec<MessageQueueV1>,
     },
 }
 

@@ -45,7 +45,20 @@ pub(super) fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1]) -> Resto
     let mut queues: Vec<_> = queues.into_values().collect();
     // A queue that has lost its name takes it for a moment.
     queues.sort_by_key(|ends| !ends[0].1.unlinked);
+    let further = maker.further;
     for ends in queues {
+        further.in_ipc_of(ends[0].0.id, |is_further| make_queue(maker, &ends, is_further))?;
+    }
+    Ok(())
+}
+
+/// Makes the descriptors of one queue, in whose IPC namespace this thread is; a further one goes, with its queues, should the restore fail.
+fn make_queue(
+    maker: &mut Maker<'_, '_>,
+    ends: &[(&OpenFileV1, &MqueueV1)],
+    is_further: bool,
+) -> RestoreResult<()> {
+    {
         let messages = ends.iter().map(|(_, end)| end.messages.as_slice()).find(|all| !all.is_empty());
         let record = ends[0].1;
         let mut name = record.name.clone();
@@ -62,6 +75,8 @@ pub(super) fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1]) -> Resto
         }
         if record.unlinked {
             mqueue::unlink(&name)?;
+        }
+        if record.unlinked || is_further {
             maker.contents.queues.made.retain(|made| *made != name);
         }
     }

@@ -1,10 +1,13 @@
 //! Namespaces that processes of the job are in, but not its root. They are made before the processes, by a thread of ours that leaves them open;
 //! each process is moved there at its birth, if its parent has not been.
-use super::{mount, net};
+use super::{mount, net, set_sysctls};
+use crate::birth::{self, Family};
 use crate::builder::Builder;
 use crate::error::{RestoreError, RestoreResult};
+use crate::message_queue::MessageQueues;
+use crate::semaphores::Semaphores;
 use ckpt_image::Image;
-use ckpt_image::record::{FurtherNamespaceV1, NamespaceContentsV1, OpenFileId};
+use ckpt_image::record::{FurtherNamespaceV1, MessageQueueV1, NamespaceContentsV1, OpenFileId, SemaphoresV1};
 use ckpt_sys::SysError;
 use ckpt_sys::namespace::{self, Namespace};
 use nix::sched::{CloneFlags, unshare};
@@ -30,6 +33,8 @@ struct Place {
     root: Option<File>,
     members: Vec<i32>,
     files: Vec<OpenFileId>,
+    semaphores: Vec<SemaphoresV1>,
+    queues: Vec<MessageQueueV1>,
 }
 
 /// Which further namespaces processes are in, by pid and kind: indices of places.
@@ -59,7 +64,11 @@ impl Further {
                 what: format!("making a {} namespace failed", namespace.name()),
             })??;
             made.own.insert(namespace, own);
-            made.places.push(Place { namespace, open, root, members, files });
+            let (semaphores, queues) = match contents {
+                NamespaceContentsV1::Ipc { semaphores, queues, .. } => (semaphores, queues),
+                _ => Default::default(),
+            };
+            made.places.push(Place { namespace, open, root, members, files, semaphores, queues });
         }
         Ok(made)
     }
@@ -72,6 +81,39 @@ impl Further {
     ) -> RestoreResult<T> {
         let place = self.net_of(file).map(|at| self.places[at].open.as_fd());
         namespace::within(Namespace::Net, place, work)
+    }
+
+    /// Does something with this thread in the IPC namespace of an open file, and tells whether that is a further one.
+    pub(crate) fn in_ipc_of<T>(
+        &self,
+        file: OpenFileId,
+        work: impl FnOnce(bool) -> RestoreResult<T>,
+    ) -> RestoreResult<T> {
+        let is_its = |place: &&Place| place.namespace == Namespace::Ipc && place.files.contains(&file);
+        let place = self.places.iter().find(is_its).map(|place| place.open.as_fd());
+        namespace::within(Namespace::Ipc, place, || work(place.is_some()))
+    }
+
+    /// Makes the System V objects of further IPC namespaces, by processes that are there. `pids`: the job's.
+    pub(crate) fn restore_ipc(&self, family: &mut Family<'_>, pids: &[i32]) -> RestoreResult<()> {
+        for place in self.places.iter().filter(|place| place.namespace == Namespace::Ipc) {
+            let Some(&pid) = place.members.first() else { continue };
+            let builder = &mut birth::member(family, pid)?.builder;
+            // What is made goes with the namespace, should this fail.
+            namespace::within(Namespace::Ipc, Some(place.open.as_fd()), || -> RestoreResult<()> {
+                let (mut semaphores, mut queues) = (Semaphores::default(), MessageQueues::default());
+                for set in &place.semaphores {
+                    semaphores.restore(builder, set, pids)?;
+                }
+                for queue in &place.queues {
+                    queues.restore(builder, queue, pids)?;
+                }
+                semaphores.keep();
+                queues.keep();
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     /// Whether two open files are in one network namespace.
@@ -139,6 +181,7 @@ fn kind(contents: &NamespaceContentsV1) -> Namespace {
         NamespaceContentsV1::Uts(_) => Namespace::Uts,
         NamespaceContentsV1::Net(_) => Namespace::Net,
         NamespaceContentsV1::Mount { .. } => Namespace::Mount,
+        NamespaceContentsV1::Ipc { .. } => Namespace::Ipc,
     }
 }
 
@@ -164,6 +207,7 @@ fn make(
         NamespaceContentsV1::Uts(uts) => namespace::set_names(&uts.hostname, &uts.domainname)?,
         NamespaceContentsV1::Net(net) => net::furnish(net, Some(own))?,
         NamespaceContentsV1::Mount { mounts, .. } => mount::furnish(Some(mounts), false)?,
+        NamespaceContentsV1::Ipc { settings, .. } => set_sysctls(&settings.sysctls),
     }
     let root = match namespace {
         Namespace::Mount => {

@@ -49,6 +49,13 @@ pub fn read_own_text(name: &str) -> SysResult<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// The text of `/proc/NAME`, as this thread sees it; bytes that are not UTF-8 are replaced.
+pub fn read_system_text(name: &str) -> SysResult<String> {
+    let path = format!("/proc/{name}");
+    let bytes = std::fs::read(&path).map_err(|error| SysError::new("read", path, error))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// What the link `/proc/PID/NAME` names.
 pub fn read_link(pid: i32, name: &str) -> SysResult<PathBuf> {
     let path = format!("/proc/{pid}/{name}");
