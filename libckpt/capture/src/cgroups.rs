@@ -80,8 +80,9 @@ impl<'a> Groups<'a> {
             };
             groups.roots = root.iter().map(|at| (at.hierarchy.clone(), find(at))).collect();
         }
+        let ordinary = told.keys().copied().collect();
         for &pid in pids {
-            for tid in threads::list(pid).unwrap_or_default() {
+            for tid in threads::list_beyond(pid, &ordinary).unwrap_or_default() {
                 let moved = || groups.told.get(&pid) != told.get(&pid);
                 let found = match told.get(&tid).filter(|_| tid != pid && !moved()) {
                     Some(found) => found.clone(),

@@ -35,9 +35,13 @@ fn scan_in_parts(
     query: Query,
     found: &mut Vec<PageRegion>,
 ) -> SysResult<()> {
+    let worth = (range.end - range.start) / PART;
+    if worth < 2 {
+        return pagemap.scan(range, query, found);
+    }
     let processors =
         std::thread::available_parallelism().map_or(1, |count| u64::try_from(count.get()).unwrap_or(1));
-    let parts = processors.min((range.end - range.start) / PART).max(1);
+    let parts = processors.min(worth);
     let size = ((range.end - range.start) / parts).next_multiple_of(4096);
     let part = |number: u64| {
         let start = range.start + number * size;
