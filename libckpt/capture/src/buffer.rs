@@ -46,12 +46,13 @@ pub(crate) struct PageCopies {
 }
 
 impl PageCopies {
-    /// Copies `ranges` (whole pages, rising) of the memory of `pid`.
+    /// Copies `ranges` (whole pages, rising) of the memory of `pid`. `alone`: it shares none of them with other processes of the job, copy-on-write.
     pub(crate) fn copy(
         pid: i32,
         memory: &ProcessMemory,
         ranges: &[Range<u64>],
         spares: &mut Spares,
+        alone: bool,
     ) -> CaptureResult<Self> {
         let mut buffers = Vec::new();
         let enough = total(ranges) <= SPARE * u64::try_from(spares.0.len()).unwrap_or(0);
@@ -67,7 +68,7 @@ impl PageCopies {
             buffers.push((pieces, buffer));
         }
         if total(ranges) < PARALLEL {
-            buffers.iter_mut().try_for_each(|(pieces, buffer)| fill(pid, memory, pieces, buffer))?;
+            buffers.iter_mut().try_for_each(|(pieces, buffer)| fill(pid, memory, pieces, buffer, alone))?;
             return Ok(Self { buffers });
         }
         let mut work: Vec<(&[Range<u64>], &mut [u8])> = Vec::new();
@@ -84,13 +85,19 @@ impl PageCopies {
         let mut others = work.split_off(work.len() / 2);
         std::thread::scope(|scope| {
             let other = scope.spawn(|| {
-                others.iter_mut().try_for_each(|(pieces, buffer)| fill(pid, memory, pieces, buffer))
+                others.iter_mut().try_for_each(|(pieces, buffer)| fill(pid, memory, pieces, buffer, alone))
             });
-            let own = work.iter_mut().try_for_each(|(pieces, buffer)| fill(pid, memory, pieces, buffer));
+            let own =
+                work.iter_mut().try_for_each(|(pieces, buffer)| fill(pid, memory, pieces, buffer, alone));
             let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             own.and(other)
         })?;
         Ok(Self { buffers })
+    }
+
+    /// Where they were copied from.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range<u64>> {
+        self.buffers.iter().flat_map(|(pieces, _)| pieces.iter().cloned())
     }
 
     /// The copies, runs of pages with the address of the first.
@@ -107,7 +114,8 @@ impl PageCopies {
     }
 }
 
-fn total(ranges: &[Range<u64>]) -> u64 {
+/// Bytes of all of them.
+pub(crate) fn total(ranges: &[Range<u64>]) -> u64 {
     ranges.iter().map(|range| range.end - range.start).sum()
 }
 
@@ -116,7 +124,7 @@ fn bytes(pieces: &[Range<u64>]) -> usize {
 }
 
 /// Cuts `ranges` into groups of at most `size` bytes each, a multiple of the page size.
-fn fit(ranges: &[Range<u64>], size: u64) -> Vec<Vec<Range<u64>>> {
+pub(crate) fn fit(ranges: &[Range<u64>], size: u64) -> Vec<Vec<Range<u64>>> {
     let mut groups: Vec<Vec<Range<u64>>> = Vec::new();
     let mut room = 0;
     for range in ranges {
@@ -138,7 +146,13 @@ fn fit(ranges: &[Range<u64>], size: u64) -> Vec<Vec<Range<u64>>> {
 }
 
 /// Fills `buffer` with the memory at `pieces`, one after the other.
-fn fill(pid: i32, memory: &ProcessMemory, pieces: &[Range<u64>], mut buffer: &mut [u8]) -> CaptureResult<()> {
+fn fill(
+    pid: i32,
+    memory: &ProcessMemory,
+    pieces: &[Range<u64>],
+    mut buffer: &mut [u8],
+    alone: bool,
+) -> CaptureResult<()> {
     for batch in pieces.chunks(RANGES) {
         // A spare buffer may be longer than what goes into it.
         let (front, rest) = std::mem::take(&mut buffer).split_at_mut(bytes(batch));
@@ -151,8 +165,12 @@ fn fill(pid: i32, memory: &ProcessMemory, pieces: &[Range<u64>], mut buffer: &mu
             })
             .collect();
         let wanted = front.len();
-        // The fast way; it stops at pages that the process itself may not read.
-        let got = process_vm_readv(Pid::from_raw(pid), &mut [IoSliceMut::new(front)], &remote).unwrap_or(0);
+        // The fast way; it stops at pages that the process itself may not read. It pins pages, for which the kernel gives the process a copy of its own of
+        // each that it shares.
+        let fast = |front: &mut [u8]| {
+            process_vm_readv(Pid::from_raw(pid), &mut [IoSliceMut::new(front)], &remote).unwrap_or(0)
+        };
+        let got = if alone { fast(front) } else { 0 };
         if got == wanted {
             continue;
         }
@@ -212,7 +230,8 @@ mod tests {
             (0..60).map(|page| start + page * 8192..start + page * 8192 + 4096).collect();
         let all = [start..start + u64::try_from(map.len()).unwrap()];
         for (ranges, spare) in [(&all[..], 0), (&every_other, 0), (&every_other, SPARE), (&all, 40 * SPARE)] {
-            let copies = PageCopies::copy(pid, &memory, ranges, &mut Spares::prepare(spare)).unwrap();
+            let copies =
+                PageCopies::copy(pid, &memory, ranges, &mut Spares::prepare(spare), spare == 0).unwrap();
             let mut count = 0;
             for (address, run) in copies.runs() {
                 for (index, page) in run.chunks(PAGE_SIZE).enumerate() {

@@ -16,7 +16,7 @@ use std::ops::Range;
 const PAGE: u64 = PAGE_SIZE as u64;
 
 /// What the memory of a checkpoint cost.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct MemoryStats {
     /// Pages with contents that were looked at.
     pub(crate) scanned: u64,
@@ -24,6 +24,15 @@ pub(crate) struct MemoryStats {
     pub(crate) dirty: u64,
     /// Address ranges whose pages were saved before the freeze, by process.
     pub(crate) precopied: HashMap<i32, Vec<Range<u64>>>,
+    /// Copies that were made before the freeze and are not stored yet, by process, the oldest first.
+    pub(crate) early: HashMap<i32, Vec<PageCopies>>,
+}
+
+impl MemoryStats {
+    /// Bytes of copies that are not stored yet.
+    pub(crate) fn held(&self) -> u64 {
+        self.early.values().flatten().flat_map(PageCopies::ranges).map(|range| range.end - range.start).sum()
+    }
 }
 
 /// Private pages of a frozen process, as the kernel tells of them.
@@ -78,11 +87,16 @@ pub(crate) fn find(process: &Process, mm: &mut MmV1, tracking: &mut Tracking) ->
 }
 
 /// Copies the pages that changed, but for those that are copied of another process.
-pub(crate) fn copy(process: &Process, found: Found, spares: &mut Spares) -> CaptureResult<Copied> {
+pub(crate) fn copy(
+    process: &Process,
+    found: Found,
+    spares: &mut Spares,
+    alone: bool,
+) -> CaptureResult<Copied> {
     let same: Vec<Range<u64>> = found.same.iter().map(SameRun::range).collect();
     let own: Vec<Range<u64>> =
         found.dirty.iter().flat_map(|range| gaps(range, &within(&same, range))).collect();
-    let copies = PageCopies::copy(process.pid, &process.memory, &own, spares)?;
+    let copies = PageCopies::copy(process.pid, &process.memory, &own, spares, alone)?;
     Ok(Copied { found, copies })
 }
 
@@ -191,6 +205,8 @@ pub(crate) fn store(
 ) -> CaptureResult<()> {
     let space = Space::Private(mm.id);
     let Copied { found, copies } = copied;
+    // Before what has been dropped since is told of.
+    store_early(stats.early.remove(&found.pid).unwrap_or_default(), found.dirty.clone(), space, writer)?;
     for range in &found.live {
         writer.live(space, range.start / PAGE, count(range))?;
         for range in gaps(range, &within(&found.populated, range)) {
@@ -213,6 +229,27 @@ pub(crate) fn store(
     let mut dirty = stats.precopied.remove(&found.pid).unwrap_or_default();
     dirty.extend(found.dirty);
     stats.dirty += union(dirty);
+    Ok(())
+}
+
+/// Stores what was copied before the freeze, the newest of each page; pages of `newer` are stored elsewhere.
+pub(crate) fn store_early(
+    early: Vec<PageCopies>,
+    mut newer: Vec<Range<u64>>,
+    space: Space,
+    writer: &mut CheckpointWriter,
+) -> CaptureResult<()> {
+    for copies in early.into_iter().rev() {
+        for (address, bytes) in copies.runs() {
+            let run = address..address + u64::try_from(bytes.len()).unwrap_or(0);
+            for part in gaps(&run, &within(&newer, &run)) {
+                let at = |address: u64| usize::try_from(address - run.start).unwrap_or(usize::MAX);
+                writer.pages(space, part.start / PAGE, &bytes[at(part.start)..at(part.end)])?;
+            }
+        }
+        newer.extend(copies.ranges());
+        newer = merged(newer);
+    }
     Ok(())
 }
 
@@ -239,17 +276,21 @@ pub(crate) fn store_objects(
 }
 
 /// Pages in any of the ranges.
-fn union(mut ranges: Vec<Range<u64>>) -> u64 {
+fn union(ranges: Vec<Range<u64>>) -> u64 {
+    merged(ranges).iter().map(count).sum()
+}
+
+/// The same pages in ranges that rise and do not touch.
+fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     ranges.sort_unstable_by_key(|range| range.start);
-    let (mut total, mut next) = (0, 0);
+    let mut merged: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
     for range in ranges {
-        let from = range.start.max(next);
-        if from < range.end {
-            total += (range.end - from) / PAGE;
-            next = range.end;
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => merged.push(range),
         }
     }
-    total
+    merged
 }
 
 fn objects_pages(objects: &Objects) -> u64 {

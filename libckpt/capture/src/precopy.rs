@@ -1,8 +1,9 @@
 //! Pre-copy: when much is dirty, most of it is saved while the job runs, so that the pause is short and copies need little memory.
 use crate::aio;
+use crate::buffer::{PageCopies, Spares, fit, total};
 use crate::error::CaptureResult;
 use crate::freeze::{Freeze, Known};
-use crate::pages::{MemoryStats, gaps, within};
+use crate::pages::{MemoryStats, gaps, store_early, within};
 use crate::shared_pages::Frames;
 use crate::{files, mm};
 use ckpt_dirty::{Kind, Tracker, Tracking};
@@ -18,9 +19,16 @@ const PAGE: u64 = PAGE_SIZE as u64;
 /// Dirty pages that the pause may be spent on copying.
 const ENOUGH: u64 = 256;
 /// Rounds at most.
-const ROUNDS: u32 = 6;
-/// Bytes copied at a time.
+const ROUNDS: u32 = 8;
+/// Bytes copied at a time when they are stored at once.
 const PIECE: u64 = 2 << 20;
+/// Bytes that are copied first and stored after the pause, at most. To store takes several times as long as to copy, and the program goes on writing
+/// meanwhile; and what it writes again need not be stored.
+const HELD_MAX: u64 = 256 << 20;
+/// Bytes of a buffer of those.
+const HELD: u64 = 16 << 20;
+/// Bytes that are left to the freeze if some of them cannot be read.
+const SMALL: u64 = 256 << 10;
 
 /// Saves dirty pages of the running process, in rounds, until few are left or it dirties them as fast. What changes meanwhile is saved
 /// again in the freeze; how many pages that are, about. Pages that another process had first, as `frames` tells, are left to the freeze, where it is certain whose they are.
@@ -52,7 +60,13 @@ pub(crate) fn precopy<'f>(
     }
     let frames = frames();
     for _ in 0..ROUNDS {
-        round(pid, tracker, writer, stats, frames)?;
+        if stats.held() + left * PAGE <= HELD_MAX {
+            copy_round(pid, tracker, stats, frames)?;
+        } else {
+            let held = stats.early.remove(&pid).unwrap_or_default();
+            store_early(held, Vec::new(), Space::Private(mm::id(pid)), writer)?;
+            round(pid, tracker, writer, stats, frames)?;
+        }
         let now = dirty_pages(tracker, pid)?;
         let converges = now <= left / 2;
         left = now;
@@ -106,6 +120,39 @@ fn dirty_pages(tracker: &Tracker, pid: i32) -> CaptureResult<u64> {
     Ok(total)
 }
 
+/// Copies what is dirty.
+fn copy_round(
+    pid: i32,
+    tracker: &mut Tracker,
+    stats: &mut MemoryStats,
+    frames: &Frames,
+) -> CaptureResult<()> {
+    let memory = ProcessMemory::open(pid)?;
+    let mut own = Vec::new();
+    for (range, kind) in candidates(pid)? {
+        let dirty = tracker.collect_running(range, kind);
+        let others: Vec<_> = dirty.iter().flat_map(|range| frames.of_others(pid, range.clone())).collect();
+        own.extend(dirty.iter().flat_map(|range| gaps(range, &within(&others, range))));
+        others.into_iter().for_each(|range| tracker.doubt(range));
+    }
+    let mut groups = fit(&own, HELD);
+    while let Some(group) = groups.pop() {
+        match PageCopies::copy(pid, &memory, &group, &mut Spares::default(), frames.is_empty()) {
+            Ok(copies) => {
+                stats.precopied.entry(pid).or_default().extend(group);
+                stats.early.entry(pid).or_default().push(copies);
+            }
+            // Unmapped meanwhile, or in part.
+            Err(_) if total(&group) > SMALL => {
+                groups.extend(fit(&group, (total(&group) / 2).next_multiple_of(PAGE)));
+            }
+            Err(_) => group.into_iter().for_each(|range| tracker.doubt(range)),
+        }
+    }
+    Ok(())
+}
+
+/// Stores what is dirty.
 fn round(
     pid: i32,
     tracker: &mut Tracker,

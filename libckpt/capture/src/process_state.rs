@@ -250,9 +250,10 @@ pub(crate) fn copy_pages<'p>(
         })
         .collect();
     shared_pages::find(&mut found)?;
+    let alone = found.len() < 2;
     for (state, process) in states.iter_mut().zip(holders) {
         let Some(Memory { mm, mappings, pages: Pages::Found(found) }) = state.memory.take() else { continue };
-        let pages = Pages::Copied(pages::copy(process, found, spares)?);
+        let pages = Pages::Copied(pages::copy(process, found, spares, alone)?);
         state.memory = Some(Memory { mm, mappings, pages });
     }
     capture::point("capture.pages")

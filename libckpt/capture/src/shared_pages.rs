@@ -144,6 +144,11 @@ impl Frames {
         Self(frames)
     }
 
+    /// No process has a page frame that another has, too.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The pages of `range` of process `pid` that another process had first.
     pub(crate) fn of_others(&self, pid: i32, range: Range<u64>) -> Vec<Range<u64>> {
         let mut others: Vec<Range<u64>> = Vec::new();
