@@ -145,8 +145,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     // Pages go on being written until the job stands still.
     let spares = Spares::prepare((2 * left + SPARE_PAGES) * PAGE_SIZE as u64);
     let before = read_before(root, request.orphans)?;
-    let ahead = files::Ahead::read(root, &tree::members(root, request.orphans))?;
-    let prepared = Prepared { before, earlier, ahead, spares };
+    let prepared = Prepared { before, earlier, spares };
 
     let groups = Groups::read_settings(&tree::members(root, request.orphans), outside)?;
     let net = request.namespaces.read_ahead()?;
@@ -256,7 +255,6 @@ struct Prepared {
     before: HashMap<i32, Before>,
     /// What the parent checkpoint says of threads whose calls it interrupted.
     earlier: HashMap<i32, Earlier>,
-    ahead: files::Ahead,
     spares: Spares,
 }
 
@@ -287,7 +285,7 @@ fn capture_frozen(
     prepared: Prepared,
     objects: Objects,
 ) -> CaptureResult<Frozen> {
-    let Prepared { before, earlier, ahead, mut spares } = prepared;
+    let Prepared { before, earlier, mut spares } = prepared;
     let unread = Before::default();
     let before = |pid: i32| before.get(&pid).unwrap_or(&unread);
     let mut stopped = Vec::with_capacity(tree.members().len());
@@ -314,7 +312,7 @@ fn capture_frozen(
         let pid = stopped.process.pid;
         let (state, process) = stopped.capture(&mut job, before(pid), |job, process, journal| {
             if pid == root_pid {
-                tables = capture_files(process, &holders, &ahead, job, journal)?;
+                tables = capture_files(process, &holders, job, journal)?;
             }
             Ok(())
         })?;
@@ -346,7 +344,6 @@ fn capture_frozen(
 fn capture_files(
     root: &Process,
     others: &[Process],
-    ahead: &files::Ahead,
     job: &mut Job<'_>,
     journal: &Journal<'_>,
 ) -> CaptureResult<Vec<FdTableV1>> {
@@ -354,7 +351,7 @@ fn capture_files(
     let threads = unshared::table_holders(&job.unshared)?;
     let holders: Vec<&Process> =
         all.filter(|process| job.shared.of(process.pid).files == process.pid).chain(&threads).collect();
-    let tables = files::capture_files(&holders, &job.pids, ahead, &mut job.objects, journal)?;
+    let tables = files::capture_files(&holders, &job.pids, &mut job.objects, journal)?;
     point("capture.files")?;
     Ok(tables)
 }

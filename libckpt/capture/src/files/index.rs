@@ -8,7 +8,7 @@ use ckpt_sys::proc::stat::Stat;
 use ckpt_sys::{SysError, kcmp, pidfd, proc};
 use std::cell::RefCell;
 use std::cmp::Ordering;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::fs::{File, Metadata};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
@@ -31,28 +31,10 @@ pub(crate) struct FoundFile {
     /// Its inode.
     pub(crate) meta: Metadata,
     /// Our duplicate. What is done to it is done to the job's.
-    dup: Arc<File>,
-}
-
-/// A description that was found again.
-#[derive(Debug)]
-pub(crate) struct Renewed {
-    /// As it was found first.
-    pub(crate) file: Arc<FoundFile>,
-    /// What fdinfo says now.
-    pub(crate) info: FdInfo,
-    /// Its inode now.
-    pub(crate) meta: Metadata,
-    /// Its link does not lead to it.
-    pub(crate) moved: bool,
+    dup: File,
 }
 
 impl FoundFile {
-    /// Its inode as it is now.
-    pub(crate) fn metadata(&self) -> std::io::Result<Metadata> {
-        self.dup.metadata()
-    }
-
     /// Our duplicate. What is done to it is done to the job's.
     pub(crate) fn dup(&self) -> BorrowedFd<'_> {
         self.dup.as_fd()
@@ -135,42 +117,6 @@ impl FileIndex {
         Ok(net)
     }
 
-    /// Of a job with these living processes, with what was found of `earlier` again; the id of each descriptor's description and whether it is close-on-exec.
-    /// What has moved is left out.
-    pub(crate) fn renew(
-        members: &[i32],
-        further: &Arc<Further>,
-        earlier: &Self,
-        known: Vec<(Place, Renewed)>,
-    ) -> (Self, HashMap<Place, (OpenFileId, bool)>) {
-        let mut index = Self::of_job(members, further);
-        let mut ids = HashMap::with_capacity(known.len());
-        // By the ids of before: what each has become.
-        let mut now: HashMap<OpenFileId, usize> = HashMap::new();
-        let moved: HashSet<OpenFileId> =
-            known.iter().filter(|(_, renewed)| renewed.moved).map(|(_, renewed)| renewed.file.id).collect();
-        for (place, Renewed { file, info, meta, .. }) in known {
-            if moved.contains(&file.id) {
-                continue;
-            }
-            let (cloexec, locks) = (info.cloexec(), info.locks());
-            let at = *now
-                .entry(file.id)
-                .or_insert_with(|| index.push(place, file.link.clone(), info, file.dup.clone(), meta));
-            index.held_at[at].push(place);
-            index.locks[at].extend(locks);
-            ids.insert(place, (index.files[at].id, cloexec));
-        }
-        for (link, order) in &earlier.by_link {
-            let ids = order.iter().map(|at| earlier.files[*at].id);
-            let order: Vec<usize> = ids.filter_map(|id| now.get(&id).copied()).collect();
-            if !order.is_empty() {
-                index.by_link.insert(link.clone(), order);
-            }
-        }
-        (index, ids)
-    }
-
     /// Whether process `pid` is of the job, or was.
     pub(crate) fn is_of_job(&self, pid: i32) -> bool {
         let is_member = |pid: i32| self.members.contains(&pid);
@@ -239,18 +185,13 @@ impl FileIndex {
     ) -> CaptureResult<usize> {
         let dup = File::from(dup);
         let meta = dup.metadata().map_err(|error| SysError::new("fstat", show(&link), error))?;
-        let at = self.push(place, link.clone(), info, Arc::new(dup), meta);
-        self.by_link.entry(link).or_default().insert(slot, at);
-        Ok(at)
-    }
-
-    fn push(&mut self, place: Place, link: Vec<u8>, info: FdInfo, dup: Arc<File>, meta: Metadata) -> usize {
         let at = self.files.len();
         let id = OpenFileId(u32::try_from(at).unwrap_or(u32::MAX));
+        self.by_link.entry(link.clone()).or_default().insert(slot, at);
         self.files.push(Arc::new(FoundFile { id, place, link, info, meta, dup }));
         self.held_at.push(Vec::new());
         self.locks.push(BTreeSet::new());
-        at
+        Ok(at)
     }
 
     /// All descriptions, by rising id.

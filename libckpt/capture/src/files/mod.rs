@@ -3,7 +3,6 @@
 //! A duplicate of each description is brought here by pidfd_getfd(2). It shares its state with the job's, so it is only looked at, never
 //! read, moved or set. The exceptions are SO_PEEK_OFF of a socket with a queue of several messages and TCP_REPAIR of a connection, which are put back at
 //! once, or by whoever finds the journal of a capture that was killed.
-mod ahead;
 mod anon;
 mod bpfmap;
 mod device;
@@ -34,14 +33,13 @@ use crate::error::{CaptureError, CaptureResult};
 use crate::namespaces::Further;
 use crate::objects::Objects;
 use crate::process::Process;
-pub(crate) use ahead::Ahead;
 use ckpt_image::record::{DatagramV1, FdTableId, FdTableV1, FdV1, FileKindV1, OpenFileId, OpenFileV1};
 use ckpt_sys::descriptor::{self, RaisedLimit};
 use ckpt_sys::mqueue::is_queue;
 use ckpt_sys::pidfd::open as open_pidfd;
 use ckpt_sys::unix_diag::{self, UnixSocket};
 use fdinfo::FdInfo;
-use index::{FileIndex, FoundFile, Place};
+use index::{FileIndex, FoundFile};
 pub(crate) use iouring::{Users as RingUsers, is_ring, quiesce, settle as settle_rings};
 pub(crate) use socket::journal::Journal;
 use std::collections::{HashMap, HashSet};
@@ -109,26 +107,17 @@ fn describer(file: &FoundFile) -> Describe {
 }
 
 /// Saves the descriptors of processes of the job that has these `members`, all of whose threads are stopped, and none of which shares its table with another of them.
-/// `ahead`: what was read of them before.
 pub(crate) fn capture_files(
     processes: &[&Process],
     members: &[i32],
-    ahead: &Ahead,
     objects: &mut Objects,
     journal: &Journal<'_>,
 ) -> CaptureResult<Vec<FdTableV1>> {
     let _limit = RaisedLimit::new();
-    let lists =
-        processes.iter().map(|process| index::list(process.pid)).collect::<CaptureResult<Vec<_>>>()?;
-    let all =
-        processes.iter().zip(&lists).flat_map(|(process, list)| list.iter().map(|fd| (process.pid, *fd)));
-    let places: Vec<Place> = all.filter(|place| ahead.knows(*place)).collect();
-    let renewed = places.iter().copied().zip(ahead.renew(&places));
-    let renewed = renewed.filter_map(|(place, renewed)| Some((place, renewed?))).collect();
-    let (mut index, known) = FileIndex::renew(members, &objects.further, ahead.index(), renewed);
+    let mut index = FileIndex::of_job(members, &objects.further);
     let mut tables = Vec::with_capacity(processes.len());
-    for (Process { pid, pidfd, .. }, list) in processes.iter().zip(&lists) {
-        tables.push(collect(*pid, pidfd.as_fd(), list, &mut index, &known)?);
+    for Process { pid, pidfd, .. } in processes {
+        tables.push(collect(*pid, pidfd.as_fd(), &index::list(*pid)?, &mut index)?);
     }
     describe_all(&mut index, objects, journal)?;
     Ok(tables)
@@ -141,7 +130,7 @@ pub(crate) fn undo(pids: &[i32], left_behind: &Journal<'_>, journal: &Journal<'_
     let mut index = FileIndex::default();
     for &pid in pids {
         let Ok(process) = open_pidfd(pid) else { continue };
-        collect(pid, process.as_fd(), &index::list(pid)?, &mut index, &HashMap::new())?;
+        collect(pid, process.as_fd(), &index::list(pid)?, &mut index)?;
     }
     let mut at = 0;
     while index.socket(note.inode).is_none()
@@ -202,9 +191,9 @@ pub(crate) fn check(pids: &[i32]) -> Checked {
     });
     let mut index = FileIndex::of_job(pids, &Arc::new(further));
     for &pid in pids {
-        let looked = open_pidfd(pid).map_err(CaptureError::from).and_then(|process| {
-            collect(pid, process.as_fd(), &index::list(pid)?, &mut index, &HashMap::new())
-        });
+        let looked = open_pidfd(pid)
+            .map_err(CaptureError::from)
+            .and_then(|process| collect(pid, process.as_fd(), &index::list(pid)?, &mut index));
         errors.extend(looked.map_err(|error| error.or_exited(pid)).err());
     }
     let looked = look_at_unix_sockets(&mut index, None)
@@ -236,14 +225,9 @@ fn collect(
     process: BorrowedFd<'_>,
     list: &[i32],
     index: &mut FileIndex,
-    known: &HashMap<Place, (OpenFileId, bool)>,
 ) -> CaptureResult<FdTableV1> {
     let mut fds = Vec::with_capacity(list.len());
     for &fd in list {
-        if let Some(&(file, cloexec)) = known.get(&(pid, fd)) {
-            fds.push(FdV1 { fd, cloexec, file });
-            continue;
-        }
         match index.add_descriptor(pid, process, fd) {
             Ok((file, cloexec)) => fds.push(FdV1 { fd, cloexec, file }),
             // Closed since it was listed: only in a process that runs.

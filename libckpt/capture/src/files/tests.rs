@@ -24,7 +24,7 @@ fn capture(fds: &[BorrowedFd<'_>]) -> CaptureResult<(Vec<OpenFileV1>, Objects)> 
     let fds: Vec<i32> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let mut objects = Objects::default();
     let mut index = FileIndex::default();
-    collect(pid, process.as_fd(), &fds, &mut index, &super::HashMap::new())?;
+    collect(pid, process.as_fd(), &fds, &mut index)?;
     describe_all(&mut index, &mut objects, &Journal::none())?;
     Ok((std::mem::take(&mut objects.open_files), objects))
 }
