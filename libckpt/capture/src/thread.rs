@@ -77,8 +77,12 @@ impl Still {
         Standing { tid, gpr: self.own, sigmask: self.sigmask, xstate: self.xstate.as_slice().into() }
     }
 
-    /// A signal that means nothing to the thread.
+    /// A signal that means nothing to the thread. None as well for one with a filter of system calls: what is left of a batch when the capture is killed would be
+    /// subject to it.
     pub(crate) fn meaningless_signal(&self) -> Option<i32> {
+        if self.status.number("Seccomp").unwrap_or(0) != 0 {
+            return None;
+        }
         let taken = ["SigCgt", "SigPnd", "ShdPnd"].map(|line| self.status.mask(line).unwrap_or(u64::MAX));
         inject::meaningless_signal(taken.iter().fold(self.sigmask, |all, mask| all | mask))
     }

@@ -25,8 +25,8 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// Sorts the pages of `whole`: `regions` of it, rising, and the others, which are present and have not been written. `doubtful` ranges count as dirty
-    /// whatever their pages say.
+    /// Sorts the pages of `whole`: `regions` of it, rising, and the others, which are present and have not been written. `doubtful` ranges, by rising
+    /// start, count as dirty whatever their pages say.
     pub(crate) fn sort(
         whole: Range<u64>,
         regions: &[PageRegion],

@@ -19,7 +19,7 @@ pub struct Tracker {
     pid: i32,
     uffd: Option<OwnedFd>,
     pagemap: Option<Pagemap>,
-    /// Where a scan of the running process may have used up what it did not tell.
+    /// Where a scan of the running process may have used up what it did not tell, by rising start.
     doubtful: Vec<Range<u64>>,
     /// The kernel knows PAGE_IS_GUARD (6.15).
     knows_guards: bool,
@@ -132,12 +132,14 @@ impl Tracker {
     pub fn reset(&mut self) -> SysResult<()> {
         let Some(fd) = &self.uffd else { return Ok(()) };
         // The userfaultfd itself may have other holders, so closing it would not do.
+        let mut unsure = Vec::new();
         for mapping in maps::maps(self.pid)? {
             // An error: it never was registered, or part of it was replaced since it was listed.
             if uffd::unregister(fd.as_fd(), mapping.range()).is_err() {
-                self.doubtful.push(mapping.range());
+                unsure.push(mapping.range());
             }
         }
+        unsure.into_iter().for_each(|range| self.doubt(range));
         Ok(())
     }
 
@@ -201,7 +203,8 @@ impl Tracker {
 
     /// Counts `range` as dirty in the next [`Self::collect`]: what was told of it could not be used.
     pub fn doubt(&mut self, range: Range<u64>) {
-        self.doubtful.push(range);
+        let at = self.doubtful.partition_point(|known| known.start <= range.start);
+        self.doubtful.insert(at, range);
     }
 
     /// Registers and protects `range`, whose pages are all known to the caller: only writes from now on are dirty. Whether that could be done.
@@ -301,5 +304,22 @@ impl Tracker {
             any: PRESENT | SWAPPED,
             report: WRITTEN,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use category::{PRESENT, WPALLOWED};
+
+    #[test]
+    fn doubts_count_in_whatever_order_they_come() {
+        let mut tracker = Tracker::new(1);
+        for page in [9, 2, 5, 1, 7] {
+            tracker.doubt(page << 12..(page + 1) << 12);
+        }
+        let clean = PageRegion { start: 0, end: 0xf000, categories: PRESENT | WPALLOWED };
+        let pages = Pages::sort(0..0xf000, &[clean], Kind::Anonymous, &tracker.doubtful);
+        assert_eq!(pages.dirty, [0x1000..0x3000, 0x5000..0x6000, 0x7000..0x8000, 0x9000..0xa000]);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! What stops it is a signal that it sends itself by tgkill(2), and that its tracer takes away: one that the program neither handles nor blocks, and whose
 //! default is to be ignored, so that it means nothing should the tracer be dead by then. Where a program leaves none of them alone, each call is
-//! stopped at.
+//! a remote system call of its own.
 use super::scratch::DATA_SIZE;
 use super::{ALL_SIGNALS, InjectError, InjectResult, Injector, Scratch};
 use crate::addr::RemoteAddr;
@@ -116,7 +116,8 @@ impl Injector<'_> {
         Batch::new(self.scratch)
     }
 
-    /// Lets batches end with a signal that [`meaningless_signal`] gave.
+    /// Lets batches end with a signal that [`meaningless_signal`] gave. None: the calls are made one by one, as they must be in a thread that a filter of system
+    /// calls may kill for those that are left when the tracer dies.
     pub fn end_batches_by(&mut self, signal: Option<i32>) {
         self.batch_end = signal;
     }
@@ -128,6 +129,7 @@ impl Injector<'_> {
         if count == 0 {
             return Ok(Answers { data: bytes, results: Vec::new() });
         }
+        let Some(signal) = self.batch_end else { return self.run_one_by_one(base, bytes, &calls) };
         bytes.extend(calls);
         if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > DATA_SIZE {
             return Err(InjectError::TooLarge { bytes: bytes.len() });
@@ -135,22 +137,33 @@ impl Injector<'_> {
         self.memory.write(base, &bytes)?;
         let offset = |len: usize| base.offset(u64::try_from(len).unwrap_or(u64::MAX)).get();
         let id = |id: i32| u64::from(id.unsigned_abs());
-        let end = [id(self.pid), id(self.tid), id(self.batch_end.unwrap_or(0))];
+        let end = [id(self.pid), id(self.tid), id(signal)];
         let ip = self.scratch.code.offset(arch::BATCH_OFFSET).get();
         let counted = u64::try_from(count).unwrap_or(0);
         ptrace::set_gpr(self.tid, &self.saved.with_batch(ip, offset(calls_at), counted, end))?;
         self.parked = false;
-        match self.batch_end {
-            Some(signal) => self.run_to_signal(signal)?,
-            // With tgkill(2), which does nothing then.
-            None => (0..2 * count + 2).try_for_each(|_| self.run_to_syscall_stop())?,
-        }
+        self.run_to_signal(signal)?;
         fault::point("inject", "batch");
         self.memory.read(base, &mut bytes)?;
         let words = bytes[calls_at..].chunks(arch::BATCH_CALL_SIZE);
         let results = words.filter_map(|call| Some(u64::from_ne_bytes(*call.first_chunk::<8>()?))).collect();
         bytes.truncate(calls_at);
         Ok(Answers { data: bytes, results })
+    }
+
+    fn run_one_by_one(&mut self, base: RemoteAddr, mut data: Vec<u8>, calls: &[u8]) -> InjectResult<Answers> {
+        self.memory.write(base, &data)?;
+        let mut results = Vec::new();
+        for call in calls.chunks(arch::BATCH_CALL_SIZE) {
+            let mut words = call.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word));
+            let nr = words.next().unwrap_or(0);
+            let mut args = [0; 6];
+            args.iter_mut().zip(words).for_each(|(arg, word)| *arg = word);
+            let outcome = self.raw_syscall(nr, args)?;
+            results.push(outcome.unwrap_or_else(|errno| (-i64::from(errno as i32)).cast_unsigned()));
+        }
+        self.memory.read(base, &mut data)?;
+        Ok(Answers { data, results })
     }
 
     fn run_to_signal(&mut self, signal: i32) -> InjectResult<()> {

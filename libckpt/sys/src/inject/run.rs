@@ -71,7 +71,7 @@ impl Injector<'_> {
         }
     }
 
-    pub(super) fn run_to_syscall_stop(&mut self) -> InjectResult<()> {
+    fn run_to_syscall_stop(&mut self) -> InjectResult<()> {
         self.parked = false;
         loop {
             ptrace::cont_to_syscall(self.tid, 0).map_err(|error| self.gone_or(error))?;
