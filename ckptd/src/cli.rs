@@ -20,6 +20,7 @@ mod show;
 mod terminal;
 mod verify;
 
+use crate::daemon::Spends;
 use crate::failure::{Failure, Outcome};
 use args::{Cli, Command};
 use ckpt_image::{CheckpointId, Store, StoreError};
@@ -90,7 +91,10 @@ fn dispatch(context: &Context, command: Command) -> Outcome<u8> {
         Command::Export { id, file } => export::export(context, &id, &file),
         Command::Import { file } => import::import(context, &file),
         Command::Demo => demo::demo(context),
-        Command::Daemon { background } => crate::daemon::run(context.store.clone(), background),
+        Command::Daemon { background, memory, effort } => {
+            let memory = memory.as_deref().map(crate::memory::parse).transpose()?;
+            crate::daemon::run(context.store.clone(), background, Spends { memory, effort })
+        }
         Command::CaptureWorker => crate::worker::capture(),
         Command::CleanWorker => crate::worker::clean(),
         Command::MaintainWorker => crate::worker::maintain(),

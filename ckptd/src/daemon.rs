@@ -8,17 +8,21 @@ mod background;
 mod job;
 mod lock;
 mod maintain;
+mod processors;
 mod reaper;
 mod register;
 mod save;
 mod serve;
 mod worker;
 
+use crate::effort::EffortChoice;
 use crate::endpoint::Endpoint;
 use crate::failure::{Failure, Outcome};
+use crate::memory::Memory;
 use ckpt_image::Store;
 use job::Job;
 use nix::sys::signal::SigSet;
+use processors::Processors;
 use reaper::Reaper;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -36,9 +40,22 @@ const IDLE: Duration = Duration::from_secs(60);
 /// How long a daemon that was told to end waits for checkpoints under way.
 const LAST_WORKERS: Duration = Duration::from_secs(60);
 
+/// What each save may spend.
+#[derive(Debug)]
+pub(crate) struct Spends {
+    /// None: as much memory as is to be had then allows.
+    pub(crate) memory: Option<Memory>,
+    /// What is spent on small images.
+    pub(crate) effort: EffortChoice,
+}
+
 /// State of the daemon. Single-threaded: no borrow of a cell is held across an await.
 struct Daemon {
     store: PathBuf,
+    /// Of each save; None: as much as is to be had then allows.
+    memory: Option<Memory>,
+    effort: EffortChoice,
+    processors: Processors,
     endpoint: Endpoint,
     jobs: RefCell<Vec<Rc<Job>>>,
     reaper: Reaper,
@@ -49,7 +66,7 @@ struct Daemon {
 }
 
 /// Runs the daemon of `store` until SIGTERM or SIGINT; in the background also until it has long been idle.
-pub(crate) fn run(store: PathBuf, background: bool) -> Outcome<()> {
+pub(crate) fn run(store: PathBuf, background: bool, spends: Spends) -> Outcome<()> {
     if background {
         background::close_inherited();
     }
@@ -83,14 +100,14 @@ pub(crate) fn run(store: PathBuf, background: bool) -> Outcome<()> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("cannot start the event loop: {error}")))?;
-    let outcome =
-        tokio::task::LocalSet::new().block_on(&runtime, serve_all(store, endpoint, listener, background));
+    let outcome = tokio::task::LocalSet::new()
+        .block_on(&runtime, serve_all((store, spends), endpoint, listener, background));
     drop(lock);
     outcome
 }
 
 async fn serve_all(
-    store: PathBuf,
+    (store, Spends { memory, effort }): (PathBuf, Spends),
     endpoint: Endpoint,
     listener: StdListener,
     background: bool,
@@ -101,6 +118,9 @@ async fn serve_all(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(fail("handle SIGINT"))?;
     let daemon = Rc::new(Daemon {
         store,
+        memory,
+        effort,
+        processors: Processors::default(),
         endpoint,
         jobs: RefCell::default(),
         reaper: Reaper::start().map_err(fail("handle SIGCHLD"))?,

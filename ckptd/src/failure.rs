@@ -69,6 +69,34 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// A message with paths as the program sees them, where they are those by which ckpt gets into another mount namespace.
+fn as_seen(message: &str) -> String {
+    let (mut seen, mut rest) = (String::new(), message);
+    while let Some(at) = rest.find("/proc/") {
+        seen.push_str(&rest[..at]);
+        let path = &rest[at..];
+        rest = match below_view(path) {
+            Some(below) => below,
+            None => {
+                seen.push_str("/proc/");
+                &path["/proc/".len()..]
+            }
+        };
+    }
+    seen + rest
+}
+
+/// What follows `/proc/PID/root` or `/proc/PID/fd/NUMBER` in a path.
+fn below_view(path: &str) -> Option<&str> {
+    fn number(text: &str) -> Option<&str> {
+        let rest = text.trim_start_matches(|digit: char| digit.is_ascii_digit());
+        (rest.len() < text.len()).then_some(rest)
+    }
+    let own = number(path.strip_prefix("/proc/")?)?;
+    let below = own.strip_prefix("/root").or_else(|| number(own.strip_prefix("/fd/")?))?;
+    below.starts_with('/').then_some(below)
+}
+
 impl From<ckpt_image::StoreError> for Failure {
     fn from(error: ckpt_image::StoreError) -> Self {
         Self::new(chain(&error))
@@ -77,12 +105,24 @@ impl From<ckpt_image::StoreError> for Failure {
 
 impl From<ckpt_capture::CaptureError> for Failure {
     fn from(error: ckpt_capture::CaptureError) -> Self {
-        Self::new(chain(&error))
+        Self::new(as_seen(&chain(&error)))
     }
 }
 
 impl From<ckpt_restore::RestoreError> for Failure {
     fn from(error: ckpt_restore::RestoreError) -> Self {
-        Self::new(chain(&error))
+        Self::new(as_seen(&chain(&error)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_other_mount_namespaces() {
+        assert_eq!(as_seen("open on /proc/12/root/a/b: no"), "open on /a/b: no");
+        assert_eq!(as_seen("/proc/12/fd/7/a and /proc/12/fd/7"), "/a and /proc/12/fd/7");
+        assert_eq!(as_seen("/proc/12/rooted/x, /proc/self/fd/3/y"), "/proc/12/rooted/x, /proc/self/fd/3/y");
     }
 }

@@ -4,7 +4,7 @@ use crate::inside::{self, Done, Unreported};
 use crate::pids;
 use crate::protocol::PidNamespace;
 use ckpt_dirty::Tracking;
-use ckpt_image::Image;
+use ckpt_image::ImageRecords;
 use ckpt_restore::{CgroupRoot, Cgroups, Filling, Namespaces, RestoreRequest};
 use std::os::fd::OwnedFd;
 
@@ -26,7 +26,7 @@ impl Home {
     ///
     /// # Errors
     /// They are taken.
-    pub(crate) fn of(image: &Image, pids: PidNamespace) -> Outcome<Self> {
+    pub(crate) fn of(image: &ImageRecords, pids: PidNamespace) -> Outcome<Self> {
         let namespaces = Namespaces::of(image, pids.into())?;
         if namespaces.as_ref().is_none_or(Namespaces::shares_pids) {
             pids::wait_until_free(image)?;
@@ -43,6 +43,7 @@ impl Home {
         lazy: bool,
     ) -> Outcome<Restored> {
         let filling = if lazy { Filling::start(request.image)? } else { None };
+        tracing::trace!(name = "restore.filling");
         crate::worker::keeper::adopt_orphans()?;
         let request = RestoreRequest { filling: filling.as_ref(), ..request };
         let cgroups = roots.map(|roots| Cgroups::make(request.image, roots)).transpose()?.unwrap_or_default();
@@ -57,7 +58,7 @@ impl Home {
             let tracking = restored.tracking.map(Tracking::into_fds).unwrap_or_default();
             return Ok(Restored { pid: restored.root_pid, tracking, filling: None });
         };
-        let work = |first: ckpt_restore::FirstProcess| {
+        let work = |first: &ckpt_restore::FirstProcess| {
             namespaces.furnish()?;
             let restored =
                 ckpt_restore::restore(&RestoreRequest { root: namespaces.root_birth(), ..request })?;

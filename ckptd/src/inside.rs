@@ -4,7 +4,6 @@ use crate::failure::{Failure, Outcome};
 use crate::protocol::{self, frame};
 use ckpt_capture::StoppedJob;
 use ckpt_sys::namespace::{self, Namespace};
-use ckpt_sys::proc::status::Status;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -82,16 +81,17 @@ impl Pids {
     }
 }
 
-/// The same userfaultfds, by the pids that the processes have within.
-pub(crate) fn inner_tracking(tracking: Vec<(i32, OwnedFd)>) -> Vec<(i32, OwnedFd)> {
-    let inner = |(pid, fd)| Some((Status::of(pid, pid).ok()?.inner_pid(), fd));
+/// The same userfaultfds, by the pids that the processes have where process `root` is.
+pub(crate) fn inner_tracking(root: i32, tracking: Vec<(i32, OwnedFd)>) -> Vec<(i32, OwnedFd)> {
+    let Some(link) = Namespace::Pid.of(root).ok().flatten() else { return Vec::new() };
+    let inner = |(pid, fd)| Some((namespace::id_in(pid, &link)?, fd));
     tracking.into_iter().filter_map(inner).collect()
 }
 
-/// Has a child of this process, which `fork` makes, do `work`.
+/// Has a child of this process, which `fork` makes, do `work` with what `fork` gave it. The child has that until it has told the outcome.
 pub(crate) fn carry_out<T, R: Serialize + DeserializeOwned>(
     fork: impl FnOnce() -> Outcome<(Option<i32>, T)>,
-    work: impl FnOnce(T) -> Outcome<Done<R>>,
+    work: impl FnOnce(&T) -> Outcome<Done<R>>,
 ) -> Result<Told<R>, Unreported> {
     let fail =
         |error: &dyn std::fmt::Display| Failure::new(format!("cannot talk to a child process: {error}"));
@@ -99,7 +99,7 @@ pub(crate) fn carry_out<T, R: Serialize + DeserializeOwned>(
     let (child, with) = fork()?;
     let Some(child) = child else {
         drop(ours);
-        report(&theirs, work(with));
+        report(&theirs, work(&with));
     };
     drop((theirs, with));
     let frame = frame::receive(&ours);

@@ -5,6 +5,7 @@
 mod cli;
 mod client;
 mod daemon;
+mod effort;
 mod endpoint;
 mod every;
 mod failure;
@@ -13,6 +14,7 @@ mod inside;
 mod job_name;
 mod keep;
 mod logging;
+mod memory;
 mod pids;
 mod protocol;
 mod roster;

@@ -1,7 +1,7 @@
 //! The pids that a restore needs.
 use crate::failure::{Failure, Outcome};
 use crate::target::{self, Holder};
-use ckpt_image::Image;
+use ckpt_image::ImageRecords;
 use ckpt_image::record::{DeadTaskV1, TaskV1};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// When somebody alive has one, or a dead process is never reaped.
-pub(crate) fn wait_until_free(image: &Image) -> Outcome<()> {
+pub(crate) fn wait_until_free(image: &ImageRecords) -> Outcome<()> {
     let manifest = image.manifest();
     let deadline = Instant::now() + PATIENCE;
     let living = image.records::<TaskV1>()?.into_iter().flat_map(|task| task.tids);

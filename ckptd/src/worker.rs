@@ -6,7 +6,9 @@ mod restore;
 
 use crate::failure::{Failure, Outcome};
 use crate::keep::Keep;
+use crate::memory::Memory;
 use crate::protocol::{self, PidNamespace, Saved, frame};
+use ckpt_image::Effort;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{dup2_stdin, setsid};
 use serde::{Deserialize, Serialize};
@@ -21,6 +23,10 @@ use std::path::PathBuf;
 pub(crate) struct CaptureOrder {
     /// The store.
     pub(crate) store: PathBuf,
+    /// What it may take of memory.
+    pub(crate) memory: Memory,
+    /// What is spent on making it small.
+    pub(crate) effort: Effort,
     /// The job's name.
     pub(crate) job: String,
     /// Its root process.

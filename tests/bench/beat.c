@@ -21,6 +21,7 @@ struct told {
 	uint64_t longest_ns; // since `forget` was set
 	uint64_t forget; // set by the reader, cleared here
 	uint64_t ready;
+	uint64_t memory; // where the memory is that is written
 };
 
 static volatile struct told *told;
@@ -49,6 +50,7 @@ static void *beat(void *unused)
 		last = at;
 		told->beats++;
 	}
+	return NULL;
 }
 
 static void *rest(void *unused)
@@ -56,6 +58,7 @@ static void *rest(void *unused)
 	(void)unused;
 	for (;;)
 		pause();
+	return NULL;
 }
 
 static void must(int ok, const char *what)
@@ -108,6 +111,7 @@ int main(int argc, char **argv)
 	for (long i = 2; i < threads; i++)
 		start(rest);
 	start(beat);
+	told->memory = (uint64_t)memory;
 	told->ready = 1;
 	uint64_t next = 0, begin = now(), written = 0;
 	for (uint64_t step = 1;; step++) {

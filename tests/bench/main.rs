@@ -1,6 +1,7 @@
 //! The benchmark: pauses as a program itself sees them, what checkpoints cost and how big they are. `ci/bench` runs it.
 //!
 //! bench [--short] [--json FILE] [--svg FILE]
+mod floors;
 mod load;
 mod measure;
 mod report;
@@ -38,23 +39,27 @@ fn machine() -> String {
     format!("Linux {}, {processors} × {model}", read("/proc/sys/kernel/osrelease").trim())
 }
 
-fn run(sandbox: &Sandbox, short: bool) -> Report {
+/// Measures; what there is so far goes to `keep` each time, for a whole run takes its time.
+fn run(sandbox: &Sandbox, short: bool, keep: impl Fn(&Report)) -> Report {
     let mut report = Report { machine: machine(), ..Report::default() };
     let dir = sandbox.dir().join("beat");
     std::fs::create_dir(&dir).expect("directory");
     let mut tools: Vec<Box<dyn Tool + '_>> = vec![Box::new(Ckpt::new(sandbox))];
     tools.extend(Criu::find(&dir).map(|tool| Box::new(tool) as Box<dyn Tool>));
     tools.extend(Dmtcp::find(&dir).map(|tool| Box::new(tool) as Box<dyn Tool>));
+    report.floors = floors::measure(&dir);
     for shape in shapes(short) {
         for tool in &mut tools {
             eprintln!("{}: {shape:?}", tool.name());
             report.figures.push(measure::measure(tool.as_mut(), &dir, shape, if short { 2 } else { 5 }));
+            keep(&report);
         }
     }
     if !short {
         let every = [Duration::from_secs(1), Duration::from_millis(100)];
         eprintln!("redis under load");
         report.throughput.extend(load::redis(sandbox, &every, 3));
+        keep(&report);
         eprintln!("PostgreSQL under load");
         report.throughput.extend(load::postgres(sandbox, &every[..1], 3));
     }
@@ -68,13 +73,16 @@ fn main() {
         arguments.get(at + 1).cloned()
     };
     let short = arguments.iter().any(|argument| argument == "--short");
-    let report = run(&Sandbox::new(), short);
+    let keep = |report: &Report| {
+        if let Some(file) = value("--json") {
+            let text = serde_json::to_string_pretty(report).expect("JSON") + "\n";
+            std::fs::write(file, text).expect("the JSON file");
+        }
+        if let Some(file) = value("--svg") {
+            std::fs::write(file, report.picture()).expect("the SVG file");
+        }
+    };
+    let report = run(&Sandbox::new().with_effort("auto"), short, keep);
+    keep(&report);
     print!("{}\n{}", report.machine, report.table());
-    if let Some(file) = value("--json") {
-        std::fs::write(file, serde_json::to_string_pretty(&report).expect("JSON") + "\n")
-            .expect("the JSON file");
-    }
-    if let Some(file) = value("--svg") {
-        std::fs::write(file, report.picture()).expect("the SVG file");
-    }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Figures {
     pub(crate) pause_ms: Option<f64>,
     pub(crate) took_ms: Option<f64>,
     pub(crate) bytes: Option<u64>,
+    /// Those bytes over what the pages that had changed take with `zstd -1`.
+    pub(crate) bytes_over_zstd: Option<f64>,
     /// From the start of the command to the restored program's first beat, and to the command's end.
     pub(crate) restore_first_beat_ms: Option<f64>,
     pub(crate) restore_took_ms: Option<f64>,
@@ -34,6 +36,12 @@ pub(crate) struct Figures {
 
 pub(crate) fn ms(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e5).round() / 100.0
+}
+
+/// A count as a figure to calculate with.
+#[expect(clippy::cast_precision_loss, reason = "a figure to read")]
+pub(crate) fn figure(count: u64) -> f64 {
+    count as f64
 }
 
 pub(crate) fn median<T: Copy + PartialOrd>(mut all: Vec<T>) -> Option<T> {
@@ -63,6 +71,7 @@ pub(crate) fn measure(tool: &mut dyn Tool, dir: &Path, shape: Shape, saves: usiz
         pause_ms: None,
         took_ms: None,
         bytes: None,
+        bytes_over_zstd: None,
         restore_first_beat_ms: None,
         restore_took_ms: None,
         lazy_first_beat_ms: None,
@@ -73,7 +82,8 @@ pub(crate) fn measure(tool: &mut dyn Tool, dir: &Path, shape: Shape, saves: usiz
         figures.first_pause_ms = Some(ms(told.longest()));
         (figures.first_took_ms, figures.first_bytes) = (Some(ms(saved.took)), Some(saved.bytes));
     }
-    let (mut pauses, mut took, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut pauses, mut took, mut bytes, mut ratios) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let page = subject.compressed_page();
     for _ in 0..saves {
         apart();
         told.forget();
@@ -81,7 +91,9 @@ pub(crate) fn measure(tool: &mut dyn Tool, dir: &Path, shape: Shape, saves: usiz
         pauses.push(ms(told.longest()));
         took.push(ms(saved.took));
         bytes.push(saved.bytes);
+        ratios.extend(saved.dirty_pages.map(|pages| figure(saved.bytes) / (figure(pages.max(1)) * page)));
     }
+    figures.bytes_over_zstd = median(ratios).map(|ratio| (ratio * 100.0).round() / 100.0);
     (figures.pause_ms, figures.took_ms, figures.bytes) = (median(pauses), median(took), median(bytes));
     subject.process.kill();
     let told = subject.told();

@@ -2,6 +2,7 @@
 use crate::load::Throughput;
 use crate::measure::Figures;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// All that was measured.
@@ -9,11 +10,13 @@ use std::fmt::Write;
 pub(crate) struct Report {
     /// Kernel, processor and number of processors.
     pub(crate) machine: String,
+    /// What the machine itself takes, by name and unit.
+    pub(crate) floors: BTreeMap<String, f64>,
     pub(crate) figures: Vec<Figures>,
     pub(crate) throughput: Vec<Throughput>,
 }
 
-const HEAD: [&str; 15] = [
+const HEAD: [&str; 16] = [
     "tool",
     "MiB",
     "‰/s",
@@ -26,6 +29,7 @@ const HEAD: [&str; 15] = [
     "next: pause",
     "took",
     "MB",
+    "/zstd -1",
     "restore: beat",
     "took",
     "lazy: beat",
@@ -44,7 +48,7 @@ fn megabytes(bytes: Option<u64>) -> String {
 }
 
 impl Figures {
-    fn cells(&self) -> [String; 15] {
+    fn cells(&self) -> [String; 16] {
         [
             self.tool.to_owned(),
             self.mib.to_string(),
@@ -58,6 +62,7 @@ impl Figures {
             number(self.pause_ms),
             number(self.took_ms),
             megabytes(self.bytes),
+            number(self.bytes_over_zstd),
             number(self.restore_first_beat_ms),
             number(self.restore_took_ms),
             number(self.lazy_first_beat_ms),
@@ -75,8 +80,8 @@ impl Report {
     pub(crate) fn table(&self) -> String {
         let rows: Vec<_> = self.figures.iter().map(Figures::cells).collect();
         let mut text = String::new();
-        let line = |cells: [&str; 15], text: &mut String| {
-            for (cell, width) in cells.iter().zip([6, 6, 5, 8, 6, 8, 13, 8, 8, 12, 8, 8, 14, 8, 11]) {
+        let line = |cells: [&str; 16], text: &mut String| {
+            for (cell, width) in cells.iter().zip([6, 6, 5, 8, 6, 8, 13, 8, 8, 12, 8, 8, 9, 14, 8, 11]) {
                 let _ = write!(text, "{cell:>width$}");
             }
             text.push('\n');
@@ -84,6 +89,9 @@ impl Report {
         line(HEAD, &mut text);
         for row in &rows {
             line(row.each_ref().map(String::as_str), &mut text);
+        }
+        for (name, value) in &self.floors {
+            let _ = writeln!(text, "floor: {name} {value}");
         }
         for row in &self.throughput {
             let Throughput { server, every_ms, without, with, checkpoints } = row;

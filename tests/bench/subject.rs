@@ -1,4 +1,5 @@
 //! The program that is measured, and what it tells of itself.
+use crate::measure::figure;
 use ckpt_tests::process::Process;
 use ckpt_tests::target_dir;
 use std::fs::File;
@@ -30,10 +31,12 @@ pub(crate) struct Subject {
 /// The file in which the program tells.
 pub(crate) struct Told(File);
 
+const PAGE: usize = 4096;
 const BEATS: u64 = 0;
 const LONGEST: u64 = 8;
 const FORGET: u64 = 16;
 const READY: u64 = 24;
+const MEMORY: u64 = 32;
 
 impl Told {
     fn get(&self, at: u64) -> u64 {
@@ -81,7 +84,7 @@ impl Subject {
         let file = dir.join("told");
         let _ = std::fs::remove_file(&file);
         let numbers = [shape.mib, shape.dirty, shape.threads, shape.fds].map(|number| number.to_string());
-        let program = compiled();
+        let program = compiled("beat");
         let mut words = launcher.iter().map(|word| (*word).into()).collect::<Vec<std::ffi::OsString>>();
         words.push(program.into());
         let mut command = Command::new(&words[0]);
@@ -92,7 +95,7 @@ impl Subject {
         let begin = Instant::now();
         let told = loop {
             if let Ok(file) = File::options().read(true).write(true).open(&file)
-                && file.metadata().is_ok_and(|data| data.len() > READY)
+                && file.metadata().is_ok_and(|data| data.len() > MEMORY)
             {
                 break Told(file);
             }
@@ -107,17 +110,28 @@ impl Subject {
     pub(crate) fn told(&self) -> &Told {
         &self.told
     }
+
+    /// What a page of its memory takes when it is compressed with `zstd -1`, bytes.
+    pub(crate) fn compressed_page(&self) -> f64 {
+        let mut sample = vec![0; 16 << 20];
+        let memory = File::open(format!("/proc/{}/mem", self.process.pid())).expect("the program's memory");
+        memory.read_exact_at(&mut sample, self.told.get(MEMORY)).expect("the program's memory");
+        let compressed = zstd::bulk::compress(&sample, 1).expect("compression");
+        let count = |count: usize| figure(u64::try_from(count).unwrap_or(0));
+        count(compressed.len()) / count(sample.len() / PAGE)
+    }
 }
 
-/// The program, compiled.
-fn compiled() -> PathBuf {
-    let built = target_dir().join("beat");
+/// A C program of this folder, compiled.
+pub(crate) fn compiled(name: &str) -> PathBuf {
+    let built = target_dir().join(name);
+    let source = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/bench")).join(name).with_extension("c");
     let gcc = Command::new("gcc")
         .args(["-std=gnu17", "-O2", "-Wall", "-pthread", "-o"])
         .arg(&built)
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/bench/beat.c"))
+        .arg(source)
         .status()
         .expect("gcc; ci/setup installs it");
-    assert!(gcc.success(), "beat.c does not compile");
+    assert!(gcc.success(), "{name}.c does not compile");
     built
 }

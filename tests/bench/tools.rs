@@ -13,6 +13,8 @@ pub(crate) struct Saved {
     pub(crate) took: Duration,
     /// What it left on disk.
     pub(crate) bytes: u64,
+    /// Pages that had changed; None: the tool does not tell.
+    pub(crate) dirty_pages: Option<u64>,
 }
 
 /// A tool that saves and restores a program.
@@ -77,7 +79,11 @@ impl Tool for Ckpt<'_> {
         let saved = self.sandbox.save_with(&self.job, &[]);
         let took = begin.elapsed();
         self.last = ckpt_tests::sandbox::id(&saved);
-        Some(Saved { took, bytes: saved["bytes_written"].as_u64()? })
+        Some(Saved {
+            took,
+            bytes: saved["bytes_written"].as_u64()?,
+            dirty_pages: saved["pages_dirty"].as_u64(),
+        })
     }
 
     fn restore(&mut self) -> Option<Restored> {
@@ -128,9 +134,11 @@ impl Tool for Criu {
             .stderr(Stdio::null())
             .status();
         let took = begin.elapsed();
-        status
-            .is_ok_and(|status| status.success())
-            .then(|| Saved { took, bytes: bytes_below(&self.images()) })
+        status.is_ok_and(|status| status.success()).then(|| Saved {
+            took,
+            bytes: bytes_below(&self.images()),
+            dirty_pages: None,
+        })
     }
 
     fn restore(&mut self) -> Option<Restored> {
@@ -193,7 +201,11 @@ impl Tool for Dmtcp {
         let begin = Instant::now();
         let status = self.command("dmtcp_command", &["--bcheckpoint"]).status();
         let took = begin.elapsed();
-        status.is_ok_and(|status| status.success()).then(|| Saved { took, bytes: bytes_below(&self.dir) })
+        status.is_ok_and(|status| status.success()).then(|| Saved {
+            took,
+            bytes: bytes_below(&self.dir),
+            dirty_pages: None,
+        })
     }
 
     fn restore(&mut self) -> Option<Restored> {

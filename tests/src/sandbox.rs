@@ -16,6 +16,7 @@ pub struct Sandbox {
     // Before the directory, so that the daemon is gone when that is removed.
     daemon: RefCell<Option<Process>>,
     dir: tempfile::TempDir,
+    effort: &'static str,
 }
 
 impl Sandbox {
@@ -30,10 +31,17 @@ impl Sandbox {
         // Programs of other users must be able to reach their own directories within it.
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .expect("permissions");
-        let sandbox = Sandbox { daemon: RefCell::new(None), dir };
+        let sandbox = Sandbox { daemon: RefCell::new(None), dir, effort: "full" };
         std::fs::create_dir(sandbox.store()).expect("store directory");
         std::fs::create_dir(sandbox.runtime()).expect("runtime directory");
         sandbox
+    }
+
+    /// The same with another `CKPT_EFFORT` than `full`, with which images do not depend on what else the machine does.
+    #[must_use]
+    pub fn with_effort(mut self, effort: &'static str) -> Self {
+        self.effort = effort;
+        self
     }
 
     /// The test's directory.
@@ -59,6 +67,7 @@ impl Sandbox {
         command
             .env("CKPT_STORE", self.store())
             .env("CKPT_RUNTIME_DIR", self.runtime())
+            .env("CKPT_EFFORT", self.effort)
             .env_remove("CKPT_NAME");
     }
 

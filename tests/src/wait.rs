@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// How long what settles by itself is given before it is taken as it is.
-const SETTLING: Duration = Duration::from_secs(10);
+const SETTLING: Duration = Duration::from_secs(60);
 
 /// Polls `condition` until it gives a value, or has had time enough to.
 pub fn until_or_late<T>(mut condition: impl FnMut() -> Option<T>) -> Option<T> {

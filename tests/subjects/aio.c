@@ -24,7 +24,7 @@ static void submit(aio_context_t context, int fd, void *buffer, size_t bytes, ui
 static void expect(aio_context_t context, uint64_t data, int64_t result)
 {
 	struct io_event event;
-	struct timespec soon = { .tv_sec = 20 };
+	struct timespec soon = { .tv_sec = 120 };
 	CHECK(MUST(syscall(SYS_io_getevents, context, 1, 1, &event, &soon)) == 1);
 	CHECK(event.data == data && event.res == result && event.obj == (uint64_t)(uintptr_t)&requests[data % 64],
 	      "data %llu res %lld", (unsigned long long)event.data, (long long)event.res);

@@ -1,5 +1,5 @@
 // Processes and threads in control groups of their own. Arguments: the directory of a hierarchy of version 2 and of one of version 1 that has a name
-// only, each or -, the name of the groups, and what to do: `own`; or `namespace`, in a cgroup namespace that begins there.
+// only, each or -, the name of the groups, and what to do: `own`; `namespace`, in a cgroup namespace that begins there; or `child`, the same in a child.
 #include "subject.h"
 #include <pthread.h>
 
@@ -80,7 +80,15 @@ int main(int argc, char **argv)
 	begin(argc, argv);
 	const char *v2 = argv[2], *v1 = argv[3];
 	snprintf(name, sizeof name, "%s", argv[4]);
-	int namespace = !strcmp(argv[5], "namespace");
+	int namespace = strcmp(argv[5], "own");
+	if (!strcmp(argv[5], "child")) {
+		pid_t child = (pid_t)MUST(fork());
+		if (child != 0) {
+			child_must_be_well(child);
+			return 0;
+		}
+		say_pid("child");
+	}
 	snprintf(at2, sizeof at2, "/%s", name);
 	snprintf(at1, sizeof at1, "%s%s", namespace ? "/" : "/", namespace ? "" : name);
 	snprintf(hierarchy1, sizeof hierarchy1, "name=%s", name);

@@ -22,28 +22,6 @@ static void expect_at(const char *path, const char *text)
 	close(fd);
 }
 
-static void wait_for_go(int fd)
-{
-	char byte;
-	CHECK(read(fd, &byte, 1) == 0);
-}
-
-static void child_must_be_well(pid_t child)
-{
-	int status;
-	CHECK(waitpid(child, &status, 0) == child);
-	// It has said what is wrong.
-	if (status != 0)
-		_exit(1);
-}
-
-static void say_pid(const char *file)
-{
-	char number[16];
-	snprintf(number, sizeof number, "%d", getpid());
-	write_file(file, number);
-}
-
 int main(int argc, char **argv)
 {
 	begin(argc, argv);

@@ -47,7 +47,7 @@ int main(int argc, char **argv)
 	allow_ping();
 	struct sockaddr_in loop = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) }, name;
 	struct sockaddr_in6 loop6 = { .sin6_family = AF_INET6, .sin6_addr = in6addr_loopback };
-	struct timeval patience = { .tv_sec = 10 };
+	struct timeval patience = { .tv_sec = 120 };
 	int icmp = (int)MUST(socket(AF_INET, SOCK_RAW, IPPROTO_ICMP)), other = (int)MUST(socket(AF_INET, SOCK_RAW, 253));
 	int whole = (int)MUST(socket(AF_INET, SOCK_RAW, IPPROTO_RAW)), ping = (int)MUST(socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP));
 	int six = socket(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6);

@@ -112,6 +112,34 @@ static inline int well(void)
 	return 0;
 }
 
+// Waits for the other end of a pipe to be closed.
+static inline void wait_for_go(int fd)
+{
+	char byte;
+	CHECK(read(fd, &byte, 1) == 0);
+}
+
+static inline void child_must_be_well(pid_t child)
+{
+	int status;
+	CHECK(waitpid(child, &status, 0) == child);
+	// It has said what is wrong.
+	if (status != 0)
+		_exit(1);
+}
+
+static inline void say_number(const char *file, int value)
+{
+	char number[16];
+	snprintf(number, sizeof number, "%d", value);
+	write_file(file, number);
+}
+
+static inline void say_pid(const char *file)
+{
+	say_number(file, getpid());
+}
+
 // Whether another process waits in a system call.
 static inline int sleeps(pid_t pid)
 {

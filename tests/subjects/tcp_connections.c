@@ -36,7 +36,7 @@ static void drain(int fd, size_t total, unsigned seed)
 {
 	for (size_t done = 0; done < total;) {
 		struct pollfd wait = { .fd = fd, .events = POLLIN };
-		CHECK(poll(&wait, 1, 30000) == 1, "nothing more after %zu of %zu", done, total);
+		CHECK(poll(&wait, 1, 120000) == 1, "nothing more after %zu of %zu", done, total);
 		ssize_t n = recv(fd, text, sizeof text, MSG_DONTWAIT);
 		CHECK(n > 0, "%zd after %zu of %zu", n, done, total);
 		for (ssize_t i = 0; i < n; i++, done++)
@@ -136,6 +136,9 @@ int main(int argc, char **argv)
 		// One side has closed its half, with data under way.
 		MUST(send(s->half[0], "last words", 10, 0));
 		MUST(shutdown(s->half[0], SHUT_WR));
+		// The kernel may take its time to acknowledge it.
+		while (state(s->half[0]) != TCP_FIN_WAIT2)
+			tick();
 		// Both sides have closed.
 		MUST(shutdown(s->over[0], SHUT_WR));
 		MUST(send(s->over[1], "so long", 7, 0));

@@ -35,7 +35,7 @@ int main(int argc, char **argv)
 		written += n;
 	}
 	struct pollfd end = { .fd = half, .events = POLLRDHUP };
-	CHECK(poll(&end, 1, 30000) == 1);
+	CHECK(poll(&end, 1, 120000) == 1);
 	char total[32];
 	snprintf(total, sizeof total, "%zu", written);
 	write_file("written", total);

@@ -77,9 +77,9 @@ int main(int argc, char **argv)
 	sigemptyset(&only);
 	sigaddset(&only, SIGRTMIN + 3);
 	siginfo_t info;
-	struct timespec ten = { .tv_sec = 10 };
+	struct timespec patience = { .tv_sec = 120 };
 	for (int i = 0; i < 3; i++) {
-		int got = sigtimedwait(&only, &info, &ten);
+		int got = sigtimedwait(&only, &info, &patience);
 		CHECK(got == SIGRTMIN + 3 && info.si_code == SI_TIMER && info.si_value.sival_int == 13, "signal %d", got);
 		CHECK(info.si_timerid == overrun, "timer id %d", info.si_timerid);
 	}
@@ -87,6 +87,6 @@ int main(int argc, char **argv)
 	arm(third, 0, 1000000, 0, 0);
 	sigemptyset(&only);
 	sigaddset(&only, SIGRTMIN + 2);
-	CHECK(sigtimedwait(&only, &info, &ten) == SIGRTMIN + 2 && info.si_value.sival_int == 12);
+	CHECK(sigtimedwait(&only, &info, &patience) == SIGRTMIN + 2 && info.si_value.sival_int == 12);
 	return well();
 }

@@ -18,8 +18,6 @@ static int open_kind(const char *kind)
 	}
 	if (!strcmp(kind, "vsock"))
 		return (int)MUST(socket(AF_VSOCK, SOCK_STREAM, 0));
-	if (!strcmp(kind, "userfaultfd"))
-		return (int)MUST(syscall(SYS_userfaultfd, O_CLOEXEC));
 	if (!strcmp(kind, "fanotify")) { // that others wait for
 		int group = (int)MUST(fanotify_init(FAN_CLASS_CONTENT, O_RDONLY));
 		close((int)MUST(open(in_dir("asked"), O_CREAT | O_RDWR, 0644)));

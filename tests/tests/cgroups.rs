@@ -344,3 +344,36 @@ fn a_job_does_not_stay_frozen_when_its_capture_is_killed() {
         subject.must_be_well("original");
     });
 }
+
+#[test]
+fn a_cgroup_namespace_of_a_child() {
+    isolated(|sandbox| {
+        let groups = Groups::find(sandbox, "child");
+        let mut subject = groups.start(sandbox, "child");
+        let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/cgroup")).expect("a namespace");
+        let own = namespace(subject.pid());
+        // Seen from the test, and which processes are in the root's namespace.
+        let look = |root: i32| {
+            let mut pids = tree::family(root);
+            pids.sort_unstable();
+            let apart: Vec<bool> = pids.iter().map(|pid| namespace(*pid) != own).collect();
+            (membership(&groups.name, root), apart)
+        };
+        let before = look(subject.pid());
+        assert_eq!(before.1, [false, true, true]);
+        sandbox.ckpt(["check", &subject.pid().to_string()]).done();
+        sandbox.attach(subject.pid(), "job");
+        let first = sandbox.save("job");
+        let incremental = sandbox.save_with("job", &[]);
+        assert_eq!(look(subject.pid()), before);
+        subject.process.kill();
+        for id in [first, ckpt_tests::sandbox::id(&incremental)] {
+            groups.remove();
+            let restored = sandbox.restore(&id);
+            assert_eq!(look(restored.pid()), before);
+            subject.must_be_well("restored");
+            restored.wait_gone();
+            subject.reset();
+        }
+    });
+}

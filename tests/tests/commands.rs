@@ -143,6 +143,7 @@ fn list_show_and_verify() {
             "kind",
             "parent",
             "pause_us",
+            "pages_frozen",
             "pages_scanned",
             "pages_dirty",
             "bytes_memory",

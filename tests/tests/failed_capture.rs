@@ -267,7 +267,6 @@ fn the_target_holds_an_unsupported_object() {
         for kind in [
             "io_uring",
             "vsock",
-            "userfaultfd",
             "fanotify",
             "netlink",
             "namespace",

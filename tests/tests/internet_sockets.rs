@@ -16,6 +16,7 @@ ckpt_tests::survives! {
     fn multicast_groups => "multicast";
     fn raw_and_icmp_sockets => "raw_sockets";
     fn packet_sockets => "packet_sockets";
+    fn packets_in_rings => "packet_rings";
     fn netlink_sockets => "netlink";
 }
 

@@ -38,16 +38,3 @@ fn a_job_in_namespaces_of_its_own() {
         }
     });
 }
-
-#[test]
-fn what_cannot_be_made_again_is_named() {
-    isolated(|sandbox| {
-        let subject = Subject::start(sandbox, "nested_namespace", &[]);
-        let inner = fs::read_to_string(subject.dir().join("child")).expect("a pid");
-        let refused = sandbox.ckpt(["check", &subject.pid().to_string()]);
-        refused.refused(1, &["cgroup namespace", &inner, "ckpt attach"]);
-        sandbox.attach(subject.pid(), "job");
-        sandbox.ckpt(["save", "job"]).refused(1, &["cgroup namespace", &inner]);
-        subject.must_be_well("original");
-    });
-}

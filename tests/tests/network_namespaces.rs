@@ -1,4 +1,5 @@
 //! Network namespaces of jobs: interfaces, addresses, routes, rules, neighbours, nftables and settings.
+use ckpt_tests::shell::{in_network_of, run};
 use ckpt_tests::subject::{Subject, compiled};
 use ckpt_tests::wait::until;
 use ckpt_tests::{Sandbox, isolated, process};
@@ -8,7 +9,9 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
 /// What is to be the same.
-const VIEWS: [&str; 8] = [
+const VIEWS: [&str; 10] = [
+    "grep dport=7777 /proc/net/nf_conntrack | cut -d\" \" -f15- | sed \"s/use=.*//\" | sort",
+    "ip -d -o link show type vxlan | sed \"s/ageing.*udpcsum/ageing/\"",
     "ip -d -o link show type bridge | sed \"s/[a-z_]*_timer *[0-9.]*//g\"",
     "ip -o link show | sed \"s/@if[0-9]*//\"",
     "ip -o addr show scope global",
@@ -19,21 +22,10 @@ const VIEWS: [&str; 8] = [
     "nft list ruleset",
 ];
 
-fn run(command: &str) -> String {
-    let ran = Command::new("sh").args(["-c", command]).output().expect("sh");
-    assert!(ran.status.success(), "{command}: {}", String::from_utf8_lossy(&ran.stderr));
-    String::from_utf8_lossy(&ran.stdout).into_owned()
-}
-
-/// Runs a command in the network namespace of a process.
-fn inside(pid: i32, command: &str) -> String {
-    run(&format!("nsenter --net=/proc/{pid}/ns/net sh -c '{command}'"))
-}
-
 fn views(pid: i32) -> Vec<String> {
     let settled = |view: &str| {
         // What an interface has done, and how its carrier is at the moment, is no configuration.
-        let text = inside(pid, view)
+        let text = in_network_of(pid, view)
             .replace("state LOWERLAYERDOWN", "state UP")
             .replace("state UNKNOWN", "state UP");
         text.replace("state DOWN", "state UP")
@@ -42,6 +34,14 @@ fn views(pid: i32) -> Vec<String> {
             .replace("M-DOWN,", "")
     };
     VIEWS.iter().map(|view| settled(view)).collect()
+}
+
+/// What is tracked grows with each greeting; all else is the same.
+#[track_caller]
+fn must_be_as(before: &[String], pid: i32) {
+    let now = views(pid);
+    assert!(before[0].lines().all(|line| now[0].contains(line)), "tracked: {} and now {}", before[0], now[0]);
+    assert_eq!(now[1..], before[1..]);
 }
 
 fn greeting(address: &str) -> String {
@@ -74,6 +74,9 @@ fn furnished(sandbox: &Sandbox) -> Subject {
         "ip addr add 10.78.0.1/24 dev inner",
         "ip link add link right name idle type macvlan mode bridge",
         "ip link set idle up",
+        "ip link add mirror type ifb",
+        "ip link add tunnel type vxlan id 77 dev eth0 dstport 4789 group 239.1.1.1 ttl 5",
+        "ip link set tunnel up",
         "ip route add default via 10.77.0.1 proto static",
         "ip route add 10.79.0.0/16 via 10.78.0.7 metric 50 proto static",
         "ip route add 10.80.0.0/16 dev right table 100 proto static scope link",
@@ -83,9 +86,10 @@ fn furnished(sandbox: &Sandbox) -> Subject {
         "nft add table ip filter",
         "nft add chain ip filter input { type filter hook input priority 0 \\; }",
         "nft add rule ip filter input tcp dport 9 drop",
+        "nft add rule ip filter input ct state established accept",
         "sysctl -qw net.ipv4.conf.eth0.rp_filter=2 net.ipv4.ip_forward=1 net.ipv6.conf.inner.accept_ra=0",
     ] {
-        inside(pid, command);
+        in_network_of(pid, command);
     }
     subject.tell("furnished");
     subject.wait_ready();
@@ -98,10 +102,11 @@ fn interfaces_routes_and_rules() {
         let mut subject = furnished(sandbox);
         assert_eq!(greeting("10.77.0.2"), "hello");
         let before = views(subject.pid());
+        assert!(before[0].contains("dport=7777"), "nothing is tracked");
         sandbox.ckpt(["check", &subject.pid().to_string()]).done();
         sandbox.attach(subject.pid(), "network");
         let id = sandbox.save("network");
-        assert_eq!(views(subject.pid()), before);
+        must_be_as(&before, subject.pid());
         subject.process.kill();
         until("the other end goes with the namespace", || {
             (!run("ip -o link show").contains("v-out")).then_some(())
@@ -113,8 +118,8 @@ fn interfaces_routes_and_rules() {
         run("ip link del v-out");
 
         let restored = sandbox.restore(&id);
-        assert_eq!(views(restored.pid()), before);
-        let settings = inside(
+        must_be_as(&before, restored.pid());
+        let settings = in_network_of(
             restored.pid(),
             "sysctl -n net.ipv4.conf.eth0.rp_filter net.ipv4.ip_forward net.ipv6.conf.inner.accept_ra",
         );
@@ -127,7 +132,7 @@ fn interfaces_routes_and_rules() {
         subject.reset();
         until("the other end goes", || (!run("ip -o link show").contains("v-out")).then_some(()));
         let restored = sandbox.restore(&again);
-        assert_eq!(views(restored.pid()), before);
+        must_be_as(&before, restored.pid());
         subject.must_be_well("restored again");
         restored.wait_gone();
     });

@@ -1,6 +1,7 @@
 //! Users who are not root: their jobs are saved by themselves, and restored in a user and PID namespace.
 use ckpt_tests::ordinary_user::become_ordinary_user;
 use ckpt_tests::subject::{Subject, compiled};
+use ckpt_tests::wait::until;
 use ckpt_tests::{isolated, process, sandbox};
 use std::fs;
 
@@ -50,7 +51,7 @@ fn most_programs_come_back_and_are_saved_again() {
             assert_eq!(user_map(copy), ["65534", "65534", "1"], "{name}");
             let again = sandbox.save_with(name, &["--stop"]);
             assert_eq!(again["kind"], "incremental", "{name}");
-            assert!(process::gone(copy), "{name}");
+            until("it is gone", || process::gone(copy).then_some(()));
             let copy = sandbox.ckpt(["restore", &sandbox::id(&again), "--detach"]);
             subject.copy_must_be_well(copy.done().parse().expect("a pid"), name);
         }

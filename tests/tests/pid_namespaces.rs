@@ -69,7 +69,7 @@ fn a_job_in_a_namespace_of_its_own_is_saved_again() {
             let saved = sandbox.save_with("job", &[]);
             assert_eq!(saved["kind"], "incremental", "tracking goes on in the namespace");
             let saved = sandbox.save_with("job", &["--stop"]);
-            assert!(process::gone(copy));
+            until("it is gone", || process::gone(copy).then_some(()));
             until("its namespace ends", || (first_processes() == 0).then_some(()));
             copy = restore(sandbox, &[saved["id"].as_str().expect("an id")]);
         }

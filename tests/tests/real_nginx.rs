@@ -100,8 +100,10 @@ fn workers(master: i32) -> String {
 fn serves_on(sandbox: &Sandbox, save: &[&str]) {
     let keep = save.contains(&"--stop");
     let mut server = start_nginx(sandbox);
-    let had = workers(server.pid());
-    assert_eq!(had.split_whitespace().count(), 2, "two workers");
+    let had = until("two workers", || {
+        let workers = workers(server.pid());
+        (workers.split_whitespace().count() == 2).then_some(workers)
+    });
     let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
     let mut restored: Option<Restored> = None;
     std::thread::scope(|scope| {

@@ -1,10 +1,12 @@
 //! redis-server with 100,000 keys, under load from redis-cli.
 use ckpt_tests::ckpt::Ran;
+use ckpt_tests::mounts::view;
 use ckpt_tests::process::{Process, Restored};
 use ckpt_tests::real::{Program, start, survive_rounds};
 use ckpt_tests::sandbox::id;
 use ckpt_tests::wait::until;
 use ckpt_tests::{Sandbox, isolated};
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -165,7 +167,22 @@ impl Program for Redis {
 }
 
 fn start_redis(sandbox: &Sandbox, dir: &Path, append_only: bool) -> Process {
-    let mut command = Command::new("redis-server");
+    start_redis_by(Command::new("redis-server"), sandbox, dir, append_only)
+}
+
+/// A container: its root directory is in memory, and has of this machine what redis needs, and the directory `dir`.
+fn in_container(dir: &Path) -> Command {
+    let mut command = Command::new("bwrap");
+    command.args(["--unshare-ipc", "--unshare-uts", "--hostname", "container", "--ro-bind", "/usr", "/usr"]);
+    for (of, link) in [("usr/bin", "/bin"), ("usr/lib", "/lib"), ("usr/lib64", "/lib64")] {
+        command.args(["--symlink", of, link]);
+    }
+    command.args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]);
+    command.arg("--bind").args([dir, dir]).arg("redis-server");
+    command
+}
+
+fn start_redis_by(mut command: Command, sandbox: &Sandbox, dir: &Path, append_only: bool) -> Process {
     let append_only = if append_only { "yes" } else { "no" };
     command.args(["--port", &PORT.to_string(), "--save", "", "--appendonly", append_only]);
     command.args(["--appendfsync", "no"]);
@@ -205,6 +222,23 @@ fn real_redis_with_append_only_file() {
             (ping.stdout == b"PONG\n").then_some(())
         });
         assert_eq!(writes_seen(), redis.written, "a new server on the restored one's file");
+    });
+}
+
+#[test]
+fn real_redis_in_a_container_under_load() {
+    isolated(|sandbox| {
+        let dir = sandbox.dir().join("redis");
+        let process = start_redis_by(in_container(&dir), sandbox, &dir, false);
+        // The server is in a mount, an IPC and a UTS namespace that bwrap, which waits for it, is not in.
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", process.pid()));
+        let server: i32 = children.expect("bwrap's children").trim().parse().expect("one child");
+        let before = view(server);
+        assert!(before.iter().any(|line| line.starts_with("/newroot / ")), "bwrap has changed: {before:?}");
+        let mut redis = Redis { load: None, under_load: true, written: KEYS, data: None };
+        let _restored = survive_rounds(sandbox, &mut redis, process);
+        redis.end_load();
+        assert_eq!(view(server), before);
     });
 }
 

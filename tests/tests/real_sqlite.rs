@@ -1,9 +1,9 @@
 //! sqlite3 in the middle of a transaction.
 use ckpt_tests::ckpt::Ran;
-use ckpt_tests::isolated;
 use ckpt_tests::process::Process;
 use ckpt_tests::real::{Program, rounds, start, survive_rounds};
 use ckpt_tests::wait::until;
+use ckpt_tests::{isolated, process};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -90,6 +90,12 @@ fn real_sqlite_in_mid_transaction() {
         let process: Process = start(sandbox, &data, "sqlite", &mut command, true);
         let mut sqlite = Sqlite { data: data.clone(), at_restore: 0 };
         let restored = survive_rounds(sandbox, &mut sqlite, process);
+        while !process::gone(restored.pid()) {
+            let before = sqlite.printed();
+            until("it goes on or ends", || {
+                (process::gone(restored.pid()) || sqlite.printed() > before).then_some(())
+            });
+        }
         restored.wait_gone();
         assert_eq!(sqlite.printed(), statements);
         let query = "PRAGMA integrity_check; SELECT count(*), count(DISTINCT n), sum(n) FROM t;";

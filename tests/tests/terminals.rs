@@ -104,6 +104,8 @@ fn a_shell_within_a_shell() {
         pty.expect("ready-9> ");
         // The outer shell has its terminal again.
         pty.write("cat\n");
+        pty.write("echoed\n");
+        pty.expect("echoed\r\nechoed\r\n");
         pty.write("\x03");
         pty.expect("ready-130> ");
         pty.write("echo $x\n");
@@ -213,7 +215,9 @@ fn a_terminal_multiplexer_with_its_shells() {
         for (pane, value) in [("s:0.0", "42"), ("s:0.1", "52")] {
             tmux(&["send-keys", "-t", pane, "echo is-$((x + 1))", "Enter"]);
             shown(pane, &format!("is-{value}"));
-            tmux(&["send-keys", "-t", pane, "cat", "Enter"]);
+            // Not before it is in the foreground.
+            tmux(&["send-keys", "-t", pane, "sh -c 'echo runs-$((6 * 7)); exec cat'", "Enter"]);
+            shown(pane, "runs-42");
             tmux(&["send-keys", "-t", pane, "C-c"]);
             shown(pane, "ready-130>");
         }

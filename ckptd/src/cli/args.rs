@@ -1,4 +1,5 @@
 //! Commands and options, as docs and scripts know them.
+use crate::effort::EffortChoice;
 use crate::failure::Outcome;
 use crate::keep::{self, Keep};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -109,6 +110,18 @@ pub(crate) enum Command {
         /// Leave the caller behind once the socket listens
         #[arg(long, hide = true)]
         background: bool,
+        /// Memory that a save may take for itself, but for what it copies in the pause [default: an eighth of what is available, 256M to 4G]
+        #[arg(long, value_name = "SIZE", env = "CKPT_MEMORY", hide_env_values = true)]
+        memory: Option<String>,
+        /// What a save spends on making its checkpoint small
+        #[arg(
+            long,
+            value_name = "EFFORT",
+            env = "CKPT_EFFORT",
+            hide_env_values = true,
+            default_value = "auto"
+        )]
+        effort: EffortChoice,
     },
     #[command(name = "__capture", hide = true)]
     CaptureWorker,

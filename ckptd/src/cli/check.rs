@@ -37,7 +37,7 @@ fn findings(pid: i32) -> Outcome<Vec<ckpt_capture::Finding>> {
         return Ok(ckpt_capture::check(pid, &namespaces));
     }
     let forked = || Ok((namespaces.fork_into(pid)?, ()));
-    let outcome = inside::carry_out(forked, |()| {
+    let outcome = inside::carry_out(forked, |&()| {
         let findings = ckpt_capture::check(namespaces.inner_pid(), &namespaces);
         Ok(Done { report: findings, tracking: Vec::new(), held: None })
     })?;

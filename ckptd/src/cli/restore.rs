@@ -7,7 +7,7 @@ use crate::failure::{Failure, Outcome};
 use crate::home::{Home, Restored};
 use crate::protocol::{Answer, PidNamespace, Register, Request, Source};
 use ckpt_image::record::NamespacesV1;
-use ckpt_image::{Image, Store};
+use ckpt_image::{Image, ImageRecords, Store};
 use ckpt_restore::{CgroupRoot, ChangedFiles, OutsideConnections, RestoreRequest, RootBirth};
 use std::os::fd::AsFd;
 
@@ -18,18 +18,20 @@ const TOLD_MAX: usize = 10;
 pub(crate) fn restore(context: &Context, options: &Restore) -> Outcome<u8> {
     let store = Store::open(&context.store)?;
     let id = super::resolve(&store, &options.target)?;
-    let image = store.image(&id)?;
+    let image = store.image_records(&id)?;
     Client::of_existing(&context.store)?.forget_tickets(&image.manifest().job);
+    tracing::trace!(name = "restore.records");
     let pids = choose(context, &image, options.pid)?;
+    tracing::trace!(name = "restore.home");
     let files = options.files.map(ChangedFiles::from).unwrap_or_default();
     tell_changes(&image, files)?;
     let cgroups = (options.cgroups == CgroupsChoice::Restore).then(|| options.cgroup_root.clone());
     let how = How { outside: options.tcp.into(), files, pids, cgroups, lazy: options.lazy };
-    if options.detach { detached(context, &image, how) } else { foreground(context, &image, how) }
+    if options.detach { detached(context, &image, how) } else { foreground(context, &store.image(&id)?, how) }
 }
 
 /// Which pids the job gets: with `auto`, those of a new PID namespace if one of its own is taken here.
-fn choose(context: &Context, image: &Image, choice: PidChoice) -> Outcome<PidNamespace> {
+fn choose(context: &Context, image: &ImageRecords, choice: PidChoice) -> Outcome<PidNamespace> {
     match choice {
         PidChoice::Same => Ok(PidNamespace::Ours),
         PidChoice::New => Ok(PidNamespace::New),
@@ -58,7 +60,7 @@ struct How {
 }
 
 /// Names the files that are not what they were, and that the program gets all the same.
-fn tell_changes(image: &Image, files: ChangedFiles) -> Outcome<()> {
+fn tell_changes(image: &ImageRecords, files: ChangedFiles) -> Outcome<()> {
     // Paths of a job with mounts of its own mean something there only.
     let namespaces = image.records::<NamespacesV1>()?.into_iter().next();
     if namespaces.is_some_and(|namespaces| namespaces.mount.is_some()) {
@@ -82,7 +84,7 @@ fn tell_changes(image: &Image, files: ChangedFiles) -> Outcome<()> {
     Ok(())
 }
 
-fn detached(context: &Context, image: &Image, how: How) -> Outcome<u8> {
+fn detached(context: &Context, image: &ImageRecords, how: How) -> Outcome<u8> {
     let How { outside: tcp, files, pids, cgroups, lazy } = how;
     let request = Request::Restore { id: image.manifest().id.to_string(), tcp, files, pids, cgroups, lazy };
     let Answer::Restored { job, pid } = Client::of_existing(&context.store)?.call(&request, &[])? else {

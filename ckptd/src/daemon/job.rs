@@ -116,6 +116,7 @@ impl Daemon {
     /// Adds a job to the registry, and watches it until it ends.
     pub(super) fn enter(self: &Rc<Self>, job: &Rc<Job>) {
         tracing::info!(job = job.name, pid = job.target.pid, comm = job.target.comm, "protected");
+        self.processors.watch();
         job.first_ticket.set(self.last_ticket.get());
         self.jobs.borrow_mut().push(Rc::clone(job));
         self.persist();

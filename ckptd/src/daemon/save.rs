@@ -119,6 +119,8 @@ impl Daemon {
         }
         let order = CaptureOrder {
             store: self.store.clone(),
+            memory: self.memory.unwrap_or_default(),
+            effort: self.effort.of_save(|| self.processors.are_scarce()),
             job: job.name.clone(),
             pid: job.target.pid,
             full: how.full,

@@ -152,6 +152,8 @@ pub(crate) struct Saved {
     pub(crate) parent: Option<String>,
     /// Time in which no thread of the job ran, in microseconds.
     pub(crate) pause_us: u64,
+    /// Pages that were copied in that time.
+    pub(crate) pages_frozen: u64,
     /// Pages that were looked at.
     pub(crate) pages_scanned: u64,
     /// Pages that had changed.

@@ -14,7 +14,7 @@ pub(super) const ROWS: &[Row] = &[
     row("system calls that are handed to the thread itself (PR_SET_SYSCALL_USER_DISPATCH)", Refused, ""),
     row("system calls that sleep or wait", Saved, "they sleep on for what was left and never return EINTR on our account"),
     row("a thread that waits in vfork(2)", Saved, "its child is waited for, up to 5 s, before anything is stopped. A child that takes longer to execute a program or to end: refused"),
-    row("a main thread that has exited before the others", Refused, "").criu("refused"),
+    row("a main thread that has exited before the others, with its status", Saved, "it comes back for a moment, and exits again").criu("refused"),
     row("seccomp: strict mode, and filters with what threads share of them", Saved, "refused: filters that ask a listener (`SECCOMP_RET_USER_NOTIF`), and a ckpt without `CAP_SYS_ADMIN` or under a filter itself. `SECCOMP_FILTER_FLAG_SPEC_ALLOW` is not told by the kernel and so not kept. Processes get copies of what they shared, threads of one process share").criu("saved, needs root").dmtcp("no").holds(&["SeccompFilterV1"]),
     row("such a program while it is saved", Note, "its filters are suspended while ckpt holds it. A call that the pause interrupted may go on as restart_syscall(2), as after SIGSTOP and SIGCONT: a filter has to allow it. Is ckpt itself killed in the pause (some ms), the filters are in force again at once: one that kills for rt_sigreturn(2), or for the call that ckpt was about to make (strict mode does), ends the program"),
 ];

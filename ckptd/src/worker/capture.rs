@@ -29,9 +29,9 @@ pub(super) fn capture(order: CaptureOrder, fds: Vec<OwnedFd>) -> Outcome<Report<
         return Ok((CaptureReport { saved, tracked, members }, fds));
     }
     let store = OpenDirectory::open(&order.store)?;
-    let tracking = inside::inner_tracking(tracking);
+    let tracking = inside::inner_tracking(order.pid, tracking);
     let forked = || Ok((namespaces.fork_into(order.pid)?, ()));
-    let outcome = inside::carry_out(forked, |()| {
+    let outcome = inside::carry_out(forked, |&()| {
         capture_here(&order, namespaces.inner_pid(), store.path(), tracking, &namespaces)
             .map_err(|failure| store.renamed(failure))
     });
@@ -62,13 +62,16 @@ fn capture_here(
     tracking: Vec<(i32, OwnedFd)>,
     namespaces: &Namespaces,
 ) -> Outcome<Done<(Saved, Members)>> {
-    let store = Store::open(store)?;
+    let mut options = order.memory.options();
+    options.effort = order.effort;
+    let store = Store::open(store)?.with_options(options);
     let mut orphans = order.orphans();
     // Elsewhere the keeper's pid is another's.
     orphans.keeper = orphans.keeper.filter(|_| namespaces.shares_pids());
     let captured = ckpt_capture::capture(CaptureRequest {
         root_pid,
         store: &store,
+        copies_max: order.memory.copies(),
         job: &order.job,
         full: order.full,
         parent: parent(&store, &order.job, order.last.as_deref()),
@@ -88,6 +91,7 @@ fn capture_here(
         },
         parent: captured.parent.map(String::from),
         pause_us: captured.stats.pause_us,
+        pages_frozen: captured.pages_frozen,
         pages_scanned: captured.stats.pages_scanned,
         pages_dirty: captured.stats.pages_dirty,
         bytes_memory: captured.stats.bytes_memory,

@@ -6,10 +6,16 @@ use ckpt_image::{CheckpointId, Store};
 use ckpt_restore::RestoreRequest;
 use std::os::fd::OwnedFd;
 
+/// Bytes of memory, about, that it takes to read the page index of a larger job.
+const HEAP: usize = 16 << 20;
+
 pub(super) fn restore(order: RestoreOrder, _: Vec<OwnedFd>) -> Outcome<Report<RestoreReport>> {
     let store = Store::open(&order.store)?;
     let id: CheckpointId = order.id.parse().map_err(Failure::usage)?;
+    tracing::trace!(name = "restore.ordered");
+    ckpt_sys::heap::populate(HEAP);
     let image = store.image(&id)?;
+    tracing::trace!(name = "restore.image");
     let home = Home::of(&image, order.pids)?;
     // The daemon gave this process /dev/null for input and output, and its log for errors, which is not for the program.
     let request = RestoreRequest {

@@ -39,7 +39,7 @@ impl Spares {
     }
 }
 
-/// Copies of pages by address, rising.
+/// Copies of pages.
 #[derive(Debug, Default)]
 pub(crate) struct PageCopies {
     buffers: Vec<(Vec<Range<u64>>, MmapMut)>,
@@ -65,6 +65,8 @@ impl PageCopies {
                 .map_err(|error| SysError::new("mmap", "a buffer", error))?;
             // Without huge pages it is only slower.
             let _ = buffer.advise(Advice::HugePage);
+            // No child of ours needs it, and to make one takes longer the more it gets.
+            let _ = buffer.advise(Advice::DontFork);
             buffers.push((pieces, buffer));
         }
         if total(ranges) < PARALLEL {
@@ -93,6 +95,11 @@ impl PageCopies {
             own.and(other)
         })?;
         Ok(Self { buffers })
+    }
+
+    /// Adds copies of other pages.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.buffers.append(&mut other.buffers);
     }
 
     /// Where they were copied from.

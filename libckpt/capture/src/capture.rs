@@ -1,11 +1,12 @@
 //! The way of a checkpoint: what is done before, within and after the pause.
 use crate::buffer::Spares;
 use crate::cgroups::{FrozenGroups, Groups, Standstill};
+use crate::clone::Permit;
 use crate::connections::{Held, OutsideConnections};
 use crate::error::{CaptureError, CaptureResult};
-use crate::files::Journal;
+use crate::files::{Ahead, Descriptors, Journal, Reading};
 use crate::interrupted::Earlier;
-use crate::inventory::capture_inventory;
+use crate::inventory::{self, capture_inventory};
 use crate::message_queue::capture_message_queues;
 use crate::named_file::{self, NamedFiles};
 use crate::namespaces::{Further, Namespaces};
@@ -20,6 +21,7 @@ use crate::sharing::{Owners, Shared};
 use crate::sysv_users::Waits;
 use crate::tree::{self, Tree};
 use crate::unix_peers::UnixPeers;
+use crate::userfaultfd::{self, Userfaultfds};
 use crate::{files, pages, precopy, preflight, unshared};
 use ckpt_dirty::Tracking;
 use ckpt_image::page::PAGE_SIZE;
@@ -27,11 +29,11 @@ use ckpt_image::record::{
     DeadTaskV1, FdTableV1, FsV1, InventoryV1, MessageQueueV1, NamespacesV1, OpenFileId, SemaphoresV1,
     ThreadV1, UnsharedV1,
 };
-use ckpt_image::{CheckpointId, CheckpointWriter, Image, Kind, Stats, Store, fault};
-use ckpt_sys::SysError;
+use ckpt_image::{CheckpointId, CheckpointWriter, ImageRecords, Kind, Stats, Store, fault};
 use ckpt_sys::kcmp::Resource;
 use ckpt_sys::namespace::Namespace;
 use ckpt_sys::proc::stat::Stat;
+use ckpt_sys::{SysError, heap};
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Instant;
@@ -57,6 +59,8 @@ pub struct CaptureRequest<'a> {
     pub root_pid: i32,
     /// Where to.
     pub store: &'a Store,
+    /// Bytes of copies of pages that are made before the pause, and kept until they are stored after it, at most.
+    pub copies_max: u64,
     /// The job's name.
     pub job: &'a str,
     /// Make it stand alone.
@@ -88,6 +92,8 @@ pub struct Captured {
     pub parent: Option<CheckpointId>,
     /// What it cost.
     pub stats: Stats,
+    /// Pages that were copied in the pause.
+    pub pages_frozen: u64,
     /// Dirty-page tracking since this checkpoint; None when the job was killed.
     pub tracking: Option<Tracking>,
     /// Its processes, and when they were started (clock ticks).
@@ -130,36 +136,46 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     frozen_groups.stand_by()?;
     let standstill = if frozen_groups.is_empty() { Standstill::prepare(&groups, root) } else { None };
     let parent = request.parent.filter(|_| !request.full);
-    let parent_image = parent.as_ref().map(|id| request.store.image(id)).transpose()?;
+    let parent_image = parent.as_ref().map(|id| request.store.image_records(id)).transpose()?;
     let earlier = earlier_calls(parent_image.as_ref())?;
     let known_files = NamedFiles::earlier(parent_image.as_ref())?;
     drop(parent_image);
     let mut tracking = request.tracking.unwrap_or_default();
     let mut writer = request.store.begin(request.job, parent.as_ref())?;
-    let mut memory_stats = MemoryStats::default();
+    let mut memory_stats = MemoryStats { early_max: request.copies_max, ..MemoryStats::default() };
     let members = tree::members(root, request.orphans);
     let mut left = 0;
     if frozen_groups.is_empty() {
         left = precopy_job(&members, &mut tracking, &mut writer, &mut memory_stats)?;
     }
+    // A clone that is born frozen could not make calls; and a job that is to stay stopped has time.
+    let clones = request.after == After::Run && frozen_groups.is_empty();
+    let clones =
+        if clones { Permit::prepare(request.copies_max, left * PAGE_SIZE as u64) } else { Permit::default() };
     // Pages go on being written until the job stands still.
     let spares = Spares::prepare((2 * left + SPARE_PAGES) * PAGE_SIZE as u64);
     let before = read_before(root, request.orphans)?;
-    let prepared = Prepared { before, earlier, spares };
+    let ahead = Ahead::read(&tree::members(root, request.orphans));
+    let prepared = Prepared { before, earlier, spares, ahead, clones };
+
+    heap::populate(prepared.size());
 
     let groups = Groups::read_settings(&tree::members(root, request.orphans), outside)?;
     let net = request.namespaces.read_ahead()?;
-    let further = Further::find(&tree::members(root, request.orphans))?.read_ahead()?;
+    let further = Further::find(&tree::members(root, request.orphans))?.read_ahead(&groups)?;
     let tree = Tree::freeze(root, request.orphans, frozen_groups, standstill, prepared.threads())?;
     point("capture.seized")?;
     let held = Held::new(request.outside, request.after == After::Kill);
-    let further = further.again(&tree.pids())?;
+    let further = further.again(&tree.pids(), &groups)?;
     let objects = Objects::new(held, request.unix_peers, further);
     let mut frozen = capture_frozen(request.job, &tree, &mut tracking, prepared, objects)?;
-    let further = frozen.objects.capture_further()?;
+    let further = frozen.objects.capture_further(&frozen.dead)?;
     let namespaces = request.namespaces.capture(net)?;
-    let cgroups = Groups::read_again(&tree.pids(), outside, Some(groups))?.capture(tree.frozen_groups())?;
+    frozen.objects.check_interfaces(root, namespaces.as_ref(), &further)?;
+    let groups = Groups::read_again(&tree.pids(), outside, Some(groups))?.beside(frozen.clones());
+    let cgroups = groups.capture(tree.frozen_groups())?;
     let connections = std::mem::take(&mut frozen.objects.held);
+    let pages_frozen = frozen.pages_copied();
     point("capture.captured")?;
     tracking.retain(&frozen.pids());
     let members = orphans::start_times(frozen.pids().into_iter())?;
@@ -174,6 +190,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     };
     point("capture.thawed")?;
 
+    writer.be_patient();
     let (kind, parent) = (writer.kind(), parent);
     frozen.store(&known_files, &mut writer, &mut memory_stats)?;
     namespaces.iter().try_for_each(|record: &NamespacesV1| writer.record(record))?;
@@ -204,7 +221,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
         }
         None => (Some(tracking), None),
     };
-    Ok(Captured { id, kind, parent, stats, tracking, members, stopped })
+    Ok(Captured { id, kind, parent, stats, pages_frozen, tracking, members, stopped })
 }
 
 /// Saves what is dirty of all processes while they run; how many pages are left. One that ends meanwhile is left out.
@@ -218,13 +235,17 @@ fn precopy_job(
     let root = members[0];
     let frames = OnceCell::new();
     let frames = || frames.get_or_init(|| Frames::read(members));
+    let handles_faults = userfaultfd::any(members);
+    for &pid in members.iter().filter(|_| handles_faults) {
+        userfaultfd::wait_until_answered(pid)?;
+    }
     let mut left = 0;
     for &pid in members {
         let outcome = owners.of(pid).and_then(|owner| {
             if owner != pid {
                 return Ok(0);
             }
-            precopy::precopy(pid, tracking, writer, stats, frames)
+            precopy::precopy(pid, tracking, writer, stats, frames, handles_faults)
         });
         left += if_alive(root, pid, outcome)?.unwrap_or(0);
     }
@@ -256,12 +277,22 @@ struct Prepared {
     /// What the parent checkpoint says of threads whose calls it interrupted.
     earlier: HashMap<i32, Earlier>,
     spares: Spares,
+    ahead: Ahead,
+    clones: Permit,
 }
 
 impl Prepared {
     /// All threads that there were.
     fn threads(&self) -> BTreeSet<i32> {
         self.before.values().flat_map(Before::threads).collect()
+    }
+
+    /// Bytes of memory, about, that the pause takes for all but pages.
+    fn size(&self) -> usize {
+        const LEAST: usize = 2 << 20;
+        const DESCRIPTOR: usize = 4 << 10;
+        let processes: usize = self.before.values().map(Before::size).sum();
+        LEAST + processes + self.ahead.len() * DESCRIPTOR
     }
 }
 
@@ -276,6 +307,8 @@ struct Frozen {
     semaphores: Vec<SemaphoresV1>,
     message_queues: Vec<MessageQueueV1>,
     objects: Objects,
+    /// Their end takes time.
+    _read_before: (Descriptors, HashMap<i32, Before>),
 }
 
 fn capture_frozen(
@@ -283,11 +316,11 @@ fn capture_frozen(
     tree: &Tree,
     tracking: &mut Tracking,
     prepared: Prepared,
-    objects: Objects,
+    mut objects: Objects,
 ) -> CaptureResult<Frozen> {
-    let Prepared { before, earlier, mut spares } = prepared;
+    let Prepared { before: read_before, earlier, mut spares, ahead, clones } = prepared;
     let unread = Before::default();
-    let before = |pid: i32| before.get(&pid).unwrap_or(&unread);
+    let before = |pid: i32| read_before.get(&pid).unwrap_or(&unread);
     let mut stopped = Vec::with_capacity(tree.members().len());
     for member in tree.members() {
         stopped.push(Stopped::read(member, before(member.pid()), &earlier)?);
@@ -298,34 +331,47 @@ fn capture_frozen(
     stopped.iter().filter(is_here).flat_map(Stopped::calls).for_each(|call| waits.add(call));
     let root = &stopped[0];
     let root_pid = root.process.pid;
-    let inventory = capture_inventory(name, root_pid, &root.process.memory, root.xstate())?;
+    let mut inventory = capture_inventory(name, root_pid, &root.process.memory, root.xstate())?;
     point("capture.registers")?;
 
     let pids = tree.pids();
     let shared = Shared::find(&pids)?;
     tree.members().iter().try_for_each(|member| shared.check(member.pid(), member.parent))?;
     let unshared = unshared::capture_unshared(tree.members())?;
+    let table_owners = pids.iter().copied().filter(|pid| shared.of(*pid).files == *pid);
+    let descriptors = Descriptors::of(table_owners, ahead)?;
+    objects.userfaultfds = Userfaultfds::find(descriptors.with_link(userfaultfd::LINK))?;
     let mut job = Job { tracking, shared, unshared, objects, pids };
     let (mut processes, mut holders, mut tables) = (Vec::new(), Vec::new(), Vec::new());
-    // The root comes last: it keeps the journal of what is changed for a moment while descriptors are looked at.
-    for stopped in stopped.into_iter().rev() {
-        let pid = stopped.process.pid;
-        let (state, process) = stopped.capture(&mut job, before(pid), |job, process, journal| {
-            if pid == root_pid {
-                tables = capture_files(process, &holders, job, journal)?;
-            }
-            Ok(())
-        })?;
-        processes.push(state);
-        holders.push(process);
-    }
+    std::thread::scope(|scope| {
+        let mut reading = Some(descriptors.begin(scope));
+        // The root comes last: it keeps the journal of what is changed for a moment while descriptors are looked at.
+        for stopped in stopped.into_iter().rev() {
+            let pid = stopped.process.pid;
+            let (state, process) = stopped.capture(&mut job, before(pid), |job, process, journal| {
+                if let Some(reading) = if pid == root_pid { reading.take() } else { None } {
+                    tables = capture_files(process, &holders, reading, job, journal)?;
+                }
+                Ok(())
+            })?;
+            processes.push(state);
+            holders.push(process);
+        }
+        CaptureResult::Ok(())
+    })?;
     processes.reverse();
-    files::settle_rings(&mut job.objects, &tables, processes.iter().flat_map(ProcessState::mappings))?;
-    process_state::copy_pages(&mut processes, holders.iter().rev(), &mut spares)?;
+    let mapped = || processes.iter().flat_map(ProcessState::mappings);
+    files::settle_rings(&mut job.objects, &tables, mapped())?;
+    files::settle_packet_rings(&job.objects.open_files, mapped())?;
+    // One may ask to be told of a fork.
+    let clones = if job.objects.userfaultfds.is_empty() { clones } else { Permit::default() };
+    process_state::copy_pages(&mut processes, holders.iter().rev(), &mut spares, clones)?;
     let semaphores = capture_semaphores(&job.pids, &waits.semaphores)?;
     let message_queues = capture_message_queues(&job.pids, &waits.queues)?;
     let directories = unshared::capture_directories(&job.unshared, &mut job.objects)?;
     let dead = tree.dead()?;
+    let passed = inventory::set_time(&mut inventory);
+    processes.iter_mut().for_each(|process| process.pass(passed));
     let Job { unshared, objects, .. } = job;
     Ok(Frozen {
         inventory,
@@ -337,6 +383,7 @@ fn capture_frozen(
         semaphores,
         message_queues,
         objects,
+        _read_before: (descriptors, read_before),
     })
 }
 
@@ -344,6 +391,7 @@ fn capture_frozen(
 fn capture_files(
     root: &Process,
     others: &[Process],
+    reading: Reading<'_, '_>,
     job: &mut Job<'_>,
     journal: &Journal<'_>,
 ) -> CaptureResult<Vec<FdTableV1>> {
@@ -351,12 +399,21 @@ fn capture_files(
     let threads = unshared::table_holders(&job.unshared)?;
     let holders: Vec<&Process> =
         all.filter(|process| job.shared.of(process.pid).files == process.pid).chain(&threads).collect();
-    let tables = files::capture_files(&holders, &job.pids, &mut job.objects, journal)?;
+    let tables = files::capture_files(&holders, reading, &job.pids, &mut job.objects, journal)?;
     point("capture.files")?;
     Ok(tables)
 }
 
 impl Frozen {
+    fn pages_copied(&self) -> u64 {
+        let private: u64 = self.processes.iter().map(ProcessState::pages_copied).sum();
+        private + pages::objects_pages(&self.objects)
+    }
+
+    fn clones(&self) -> Vec<i32> {
+        self.processes.iter().filter_map(ProcessState::clone_pid).collect()
+    }
+
     fn pids(&self) -> Vec<i32> {
         self.processes.iter().map(|process| process.task().pid).collect()
     }
@@ -411,7 +468,7 @@ impl Frozen {
 }
 
 /// What the parent checkpoint says of threads whose calls it interrupted, by thread.
-fn earlier_calls(parent: Option<&Image>) -> CaptureResult<HashMap<i32, Earlier>> {
+fn earlier_calls(parent: Option<&ImageRecords>) -> CaptureResult<HashMap<i32, Earlier>> {
     let Some(image) = parent else { return Ok(HashMap::new()) };
     let inventory = image.inventory()?;
     let threads: Vec<ThreadV1> = image.records()?;

@@ -46,9 +46,16 @@ pub(crate) struct Groups<'a> {
     told: HashMap<i32, Vec<Membership>>,
     /// What is set for groups, as it was right before the job was stopped.
     settings: HashMap<(String, Vec<u8>), Vec<CgroupFileV1>>,
+    /// Clones of processes, which are where those are and count for nobody.
+    clones: Vec<i32>,
 }
 
 impl<'a> Groups<'a> {
+    /// The same while these clones are there.
+    pub(crate) fn beside(self, clones: Vec<i32>) -> Self {
+        Self { clones, ..self }
+    }
+
     /// Those that the threads of these processes are in, the root process first. One that has ended is in none.
     pub(crate) fn read(pids: &[i32], outside: &'a Outside) -> CaptureResult<Self> {
         Self::read_again(pids, outside, None)
@@ -71,7 +78,7 @@ impl<'a> Groups<'a> {
     pub(crate) fn read_again(pids: &[i32], outside: &'a Outside, known: Option<Self>) -> CaptureResult<Self> {
         let (told, settings) = known.map_or_else(Default::default, |known| (known.told, known.settings));
         let (roots, members) = (HashMap::new(), BTreeMap::new());
-        let mut groups = Self { outside, roots, members, told: HashMap::new(), settings };
+        let mut groups = Self { outside, roots, members, told: HashMap::new(), settings, clones: Vec::new() };
         if let (Some(root), Some(&pid)) = (&outside.root, pids.first()) {
             let within = cgroup::of(pid, pid)?;
             let find = |at: &Membership| {
@@ -103,7 +110,7 @@ impl<'a> Groups<'a> {
     }
 
     /// The path of a group as it is seen from outside.
-    fn outer(&self, at: &Membership) -> Vec<u8> {
+    pub(crate) fn outer(&self, at: &Membership) -> Vec<u8> {
         match self.roots.get(&at.hierarchy) {
             Some(Some(root)) => below(root, &at.path),
             _ => at.path.clone(),
@@ -113,7 +120,8 @@ impl<'a> Groups<'a> {
     /// The record of them. `frozen`: groups that are frozen but for us.
     pub(crate) fn capture(&self, frozen: &FrozenGroups) -> CaptureResult<CgroupsV1> {
         let one = |(name, members): (&String, &Members)| {
-            let tids = members.values().flatten().map(|(_, tid)| *tid).collect();
+            let tids =
+                members.values().flatten().map(|(_, tid)| *tid).chain(self.clones.iter().copied()).collect();
             let root = self.roots.get(name).cloned();
             if root == Some(None) {
                 tracing::warn!(
@@ -196,7 +204,7 @@ pub(crate) fn check(pids: &[i32], outside: &Outside) -> CaptureResult<Vec<Captur
 }
 
 /// The root of a cgroup namespace: the group `outer`, as it is seen from outside, is `inner` within. None: it is not below the root.
-fn namespace_root(outer: &[u8], inner: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn namespace_root(outer: &[u8], inner: &[u8]) -> Option<Vec<u8>> {
     let root = outer.strip_suffix(inner.strip_suffix(b"/").unwrap_or(inner))?;
     (!inner.starts_with(b"/..")).then(|| if root.is_empty() { b"/".to_vec() } else { root.to_vec() })
 }

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 use std::fs::{File, Metadata};
 use std::io;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
@@ -96,6 +97,17 @@ fn seals(file: &File) -> CaptureResult<u32> {
     u32::try_from(seals).map_err(|_| SysError::last("fcntl(F_GET_SEALS)", describe(file)).into())
 }
 
+/// The parts of an object, in whole pages, within `range` that are not holes.
+pub(crate) fn data(file: &File, range: Range<u64>) -> CaptureResult<Vec<Range<u64>>> {
+    let mut parts = Vec::new();
+    let mut at = range.start;
+    while let Some(start) = seek(file, at, Whence::SeekData)?.filter(|start| *start < range.end) {
+        at = seek(file, start, Whence::SeekHole)?.unwrap_or(range.end).next_multiple_of(PAGE).min(range.end);
+        parts.push(start - start % PAGE..at);
+    }
+    Ok(parts)
+}
+
 /// Copies all of an object that is not a hole.
 pub(crate) fn copy(objects: &mut Objects, file: &File, space: Space, size: u64) -> CaptureResult<()> {
     let mut at = 0;
@@ -145,7 +157,7 @@ fn describe(file: &File) -> String {
 
 /// Opens the file behind a link of /proc (`fd/N`, `map_files/A-B`) for reading: a description of our own, whatever mode the job's has.
 pub(crate) fn open_link(pid: i32, name: &str) -> CaptureResult<File> {
-    let path = format!("/proc/{pid}/{name}");
+    let path = ckpt_sys::proc::path(pid, name);
     File::open(&path).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => CaptureError::unsupported(
             pid,

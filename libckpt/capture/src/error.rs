@@ -1,6 +1,7 @@
 //! Why a capture did not happen.
 use ckpt_sys::SysError;
 use ckpt_sys::inject::InjectError;
+use ckpt_sys::proc::stand_in;
 use ckpt_sys::proc::stat::Stat;
 
 /// A capture that failed. The target runs on as it was.
@@ -110,7 +111,7 @@ impl CaptureError {
     pub(crate) fn or_exited(self, pid: i32) -> Self {
         // Of a process on its way out the kernel says now that it is gone, now that it may not be looked at.
         let told = matches!(self, Self::Sys(_) | Self::Inject(_) | Self::Dirty(_));
-        let ended = || Stat::of(pid, pid).map_or(true, |stat| stat.is_exiting());
+        let ended = || Stat::of(pid, pid).map_or(true, |stat| stat.is_exiting()) && !stand_in::look(pid);
         if told && ended() { Self::Exited { pid } } else { self }
     }
 }

@@ -1,10 +1,10 @@
 //! Every thread of a process is stopped, and runs on again whatever happens.
 use crate::error::{CaptureError, CaptureResult};
-use crate::{seccomp, vfork};
+use crate::{seccomp, userfaultfd, vfork};
 use ckpt_sys::SysError;
 use ckpt_sys::inject::{self, Scratch};
 use ckpt_sys::memory::ProcessMemory;
-use ckpt_sys::proc::{self, threads};
+use ckpt_sys::proc::{self, stand_in, threads};
 use ckpt_sys::ptrace::{self, Stop};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -59,13 +59,16 @@ impl Freeze {
             }
             freeze.wait_for(&waiting)?;
         }
-        if freeze.stopped.contains(&pid) { Ok(freeze) } else { Err(CaptureError::Exited { pid }) }
+        let is_whole = freeze.stopped.contains(&pid)
+            || stand_in::look(pid) && freeze.stopped.contains(&stand_in::of(pid));
+        if is_whole { Ok(freeze) } else { Err(CaptureError::Exited { pid }) }
     }
 
-    /// The threads, the leader first.
+    /// The threads, the leader first, or the one that stands in for it.
     pub(crate) fn tids(&self) -> Vec<i32> {
         let mut tids = self.stopped.clone();
-        tids.sort_unstable_by_key(|tid| (*tid != self.pid, *tid));
+        let first = stand_in::of(self.pid);
+        tids.sort_unstable_by_key(|tid| (*tid != first, *tid));
         tids
     }
 
@@ -131,9 +134,10 @@ impl Freeze {
         if let Some(child) = vfork::child(self.pid, tid) {
             return vfork::refused(self.pid, tid, child);
         }
-        let place = proc::read_text(self.pid, &format!("task/{tid}/wchan")).unwrap_or_default();
-        let place = if place.len() > 1 { format!(" (in {place})") } else { String::new() };
-        CaptureError::Stuck { pid: self.pid, tid, place }
+        if let Some(error) = userfaultfd::waiting(self.pid, tid) {
+            return error;
+        }
+        stuck(self.pid, tid)
     }
 
     fn gone_or(&self, error: SysError) -> CaptureError {
@@ -155,24 +159,56 @@ impl Freeze {
             }
         }
     }
+}
 
-    /// Kills the process where it stands, and waits until it is gone but for its parent's wait.
-    pub(crate) fn kill(mut self) -> CaptureResult<()> {
+fn stuck(pid: i32, tid: i32) -> CaptureError {
+    let place = proc::read_text(pid, &format!("task/{tid}/wchan")).unwrap_or_default();
+    let place = if place.len() > 1 { format!(" (in {place})") } else { String::new() };
+    CaptureError::Stuck { pid, tid, place }
+}
+
+/// How often to look whether processes that are to end are at work on it.
+const LOOK: Duration = Duration::from_millis(100);
+
+fn is_running(pid: i32, tid: i32) -> bool {
+    proc::stat::Stat::of(pid, tid).is_ok_and(|stat| stat.state == 'R')
+}
+
+/// Kills processes where they stand, the first ones first, and waits until they are gone but for their parents' waits.
+pub(crate) fn kill_all(freezes: Vec<Freeze>) -> CaptureResult<()> {
+    let mut outcome = Ok(());
+    let mut left = Vec::new();
+    for mut freeze in freezes {
         // The process is stopped by us, so the pid is still its.
-        kill(Pid::from_raw(self.pid), Signal::SIGKILL)
-            .map_err(|errno| SysError::new("kill", format!("pid {}", self.pid), errno))?;
-        let mut tids = self.tids();
-        tids.reverse();
-        self.stopped.clear();
-        for tid in tids {
-            // The leader's end is told last, and only to a tracer that has waited for the others.
-            while let Ok(stop) = ptrace::wait(tid) {
-                if matches!(stop, Stop::Exited(_) | Stop::Killed(_)) {
-                    break;
-                }
+        match kill(Pid::from_raw(freeze.pid), Signal::SIGKILL) {
+            Ok(()) => left.extend(freeze.stopped.drain(..).map(|tid| (freeze.pid, tid))),
+            // It is let go with its end here.
+            Err(errno) => {
+                let error = SysError::new("kill", format!("pid {}", freeze.pid), errno);
+                outcome = outcome.and(Err(error.into()));
             }
         }
-        Ok(())
+    }
+    // In no order: the first process of a PID namespace ends when everybody there is gone, its own other threads included, and a leader's end is told only to
+    // a tracer that has waited for the others.
+    let (mut ran, mut looked) = (Instant::now(), Instant::now());
+    loop {
+        left.retain(|(_, tid)| match ptrace::try_wait(*tid) {
+            Ok(Some(Stop::Exited(_) | Stop::Killed(_))) | Err(_) => false,
+            Ok(_) => true,
+        });
+        let Some((pid, tid)) = left.first() else { return outcome };
+        // To give much memory back takes its time. One that waits in the kernel ends when the kernel lets it.
+        if looked.elapsed() > LOOK {
+            looked = Instant::now();
+            if left.iter().any(|(pid, tid)| is_running(*pid, *tid)) {
+                ran = looked;
+            }
+        }
+        if ran.elapsed() > STOP_LIMIT {
+            return outcome.and(Err(stuck(*pid, *tid)));
+        }
+        std::thread::sleep(Duration::from_micros(200));
     }
 }
 
@@ -184,16 +220,32 @@ impl Drop for Freeze {
 
 /// Asks all threads of `pids` to stop, without waiting for them: they may be frozen. The threads.
 pub(crate) fn ask(pids: &[i32]) -> CaptureResult<BTreeSet<i32>> {
-    let mut asked = BTreeSet::new();
+    let mut asked = Vec::new();
     for &pid in pids {
         let freeze = Freeze { pid, stopped: Vec::new(), stopped_by: None };
         for tid in threads::list(pid).unwrap_or_default() {
-            if freeze.seize(tid)? {
-                asked.insert(tid);
+            match freeze.seize(tid) {
+                Ok(true) => asked.push((pid, tid)),
+                Ok(false) => {}
+                Err(error) => {
+                    let_go(&asked);
+                    return Err(error);
+                }
             }
         }
     }
-    Ok(asked)
+    Ok(asked.into_iter().map(|(_, tid)| tid).collect())
+}
+
+/// Lets threads run on that have been asked to stop: only one that has stopped can be let go.
+fn let_go(asked: &[(i32, i32)]) {
+    for of_one in asked.chunk_by(|one, other| one.0 == other.0) {
+        let mut freeze = Freeze { pid: of_one[0].0, stopped: Vec::new(), stopped_by: None };
+        let tids: Vec<i32> = of_one.iter().map(|(_, tid)| *tid).collect();
+        if let Err(error) = freeze.wait_for(&tids) {
+            tracing::error!(%error, "a thread could not be let go");
+        }
+    }
 }
 
 /// As [`Freeze::begin`], but not before every thread has come out of what a killed capture left in the process: there it has

@@ -4,7 +4,7 @@ use crate::nameless::{User, capture_nameless};
 use crate::objects::Objects;
 use ckpt_image::record::{FsId, FsV1};
 use ckpt_sys::SysError;
-use ckpt_sys::proc::{self, status::Status};
+use ckpt_sys::proc::{self, stand_in, status::Status};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
@@ -18,7 +18,7 @@ pub(crate) fn capture_fs(pid: i32, objects: &mut Objects) -> CaptureResult<FsV1>
     let is_gone = |path: &[u8]| path.ends_with(b" (deleted)") || !path.starts_with(b"/");
     let has_own_mounts = objects.further.mounts_of(pid).is_some();
     if is_gone(&cwd) && cwd.starts_with(b"/") && !has_own_mounts {
-        let link = format!("/proc/{pid}/cwd");
+        let link = proc::path(pid, "cwd");
         let failed = |error| SysError::new("open", link.clone(), error);
         let opened = File::options().read(true).custom_flags(libc::O_PATH).open(&link).map_err(failed)?;
         let meta = opened.metadata().map_err(failed)?;
@@ -36,5 +36,5 @@ pub(crate) fn capture_fs(pid: i32, objects: &mut Objects) -> CaptureResult<FsV1>
             ));
         }
     }
-    Ok(FsV1 { id, cwd, root, umask: Status::of(pid, pid)?.octal("Umask")? })
+    Ok(FsV1 { id, cwd, root, umask: Status::of(pid, stand_in::of(pid))?.octal("Umask")? })
 }

@@ -44,6 +44,16 @@ pub(crate) fn capture_inventory(
     })
 }
 
+/// Sets the time of the checkpoint to now, when all that is told relative to it has been read: else a timer would go off early after a restore. The ns that have
+/// passed since the time that it had.
+pub(crate) fn set_time(inventory: &mut InventoryV1) -> u64 {
+    let before = inventory.monotonic_ns;
+    inventory.realtime_ns = clock_ns(libc::CLOCK_REALTIME);
+    inventory.monotonic_ns = clock_ns(libc::CLOCK_MONOTONIC);
+    inventory.boottime_ns = clock_ns(libc::CLOCK_BOOTTIME);
+    u64::try_from(inventory.monotonic_ns - before).unwrap_or(0)
+}
+
 fn cpu_model() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with("model name"));

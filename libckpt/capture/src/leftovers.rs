@@ -35,7 +35,8 @@ fn clean_process(pid: i32, pids: &[i32]) -> CaptureResult<()> {
     let process = Process { pid, pidfd: pidfd::open(pid)?, memory: ProcessMemory::open(pid)? };
     let descriptors = ckpt_dirty::leftovers(pid)?;
     if !leftovers.is_empty() || !descriptors.is_empty() {
-        let mut injector = Injector::with_hints(pid, pid, &process.memory, Hints { gadgets, call: None })?;
+        let first = freeze.tids()[0];
+        let mut injector = Injector::with_hints(pid, first, &process.memory, Hints { gadgets, call: None })?;
         remove(&process, &mut injector, &leftovers, pids)?;
         ckpt_dirty::close_leftovers(&mut injector, &descriptors)?;
         injector.finish()?;

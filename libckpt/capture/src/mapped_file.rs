@@ -6,7 +6,7 @@ use crate::objects::{CopiedPages, Objects};
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::record::{ShmemId, ShmemV1};
 use ckpt_sys::inject::Injector;
-use ckpt_sys::proc::maps::Mapping;
+use ckpt_sys::proc::{self, maps::Mapping};
 use ckpt_sys::{RemoteAddr, SysError};
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
@@ -26,7 +26,7 @@ const SWAPS: &str = "/proc/swaps";
 
 /// A path that leads to the file behind a mapping, and what it leads to. None: nothing does that may be followed.
 pub(crate) fn find(pid: i32, mapping: &Mapping) -> CaptureResult<Option<(PathBuf, Metadata)>> {
-    let link = PathBuf::from(format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end));
+    let link = PathBuf::from(proc::path(pid, &format!("map_files/{:x}-{:x}", mapping.start, mapping.end)));
     match std::fs::metadata(&link) {
         Ok(meta) => return Ok(Some((link, meta))),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
@@ -42,7 +42,7 @@ pub(crate) fn find(pid: i32, mapping: &Mapping) -> CaptureResult<Option<(PathBuf
     if named.is_some() {
         return Ok(named);
     }
-    let fds = std::fs::read_dir(format!("/proc/{pid}/fd"));
+    let fds = std::fs::read_dir(proc::path(pid, "fd"));
     Ok(fds.ok().and_then(|fds| fds.flatten().find_map(|fd| is_it(fd.path()))))
 }
 

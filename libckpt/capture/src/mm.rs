@@ -4,6 +4,7 @@ use crate::error::{CaptureError, CaptureResult};
 use crate::namespaces::Further;
 use crate::objects::Objects;
 use crate::process::Process;
+use crate::userfaultfd;
 use crate::vma::{self, Files, capture_vma};
 use ckpt_dirty::{Tracker, Tracking};
 use ckpt_image::record::{BackingV1, MmId, MmV1, VmaV1};
@@ -58,13 +59,27 @@ pub(crate) fn capture_mm(
     let pid = process.pid;
     let tracker = tracking.tracker(pid);
     tracker.verify()?;
-    tracker.attach(injector)?;
+    // What we track it could not register.
+    let handles_faults = objects.userfaultfds.handles(pid);
+    if handles_faults {
+        tracker.detach()?;
+    } else {
+        tracker.attach(injector)?;
+    }
     let files = Files::new(&objects.further)?;
     let mut vmas = Vec::new();
+    // Nothing but their flags tells that mappings have been registered since.
+    let before = if handles_faults { &[] } else { before };
     let mappings = vma::mappings(pid, &[injector.scratch().range()], before)?;
     for mapping in &mappings {
-        check_tracking(tracker, mapping)?;
+        let registered = objects.userfaultfds.add_area(pid, mapping);
+        if !registered {
+            check_tracking(tracker, mapping)?;
+        }
         let mut vma = capture_vma(injector, mapping, &files, objects)?;
+        if registered {
+            userfaultfd::settle(objects, pid, mapping, &vma.backing)?;
+        }
         if let BackingV1::AioRing(ring) = &mut vma.backing {
             *ring = aio::capture_ring(injector, mapping)?;
         }
@@ -86,11 +101,18 @@ pub(crate) fn capture_mm(
     Ok((mm, mappings))
 }
 
-/// Refuses write-protection by userfaultfd that is not ours.
+/// Refuses memory that is registered with a userfaultfd that is neither ours nor the job's.
 fn check_tracking(tracker: &Tracker, mapping: &Mapping) -> CaptureResult<()> {
+    if mapping.has_flag(b"um") || mapping.has_flag(b"ui") {
+        let (reason, remedy) = (
+            "its page faults are handled (userfaultfd) by a process that is not of the job",
+            "Save the tree that has both, or when it has been unregistered",
+        );
+        return Err(vma::refusal(tracker.pid(), mapping, reason, remedy));
+    }
     if mapping.has_flag(b"uw") && tracker.is_foreign(mapping.range()) {
         let (reason, remedy) = (
-            "the program, or another ckpt, tracks writes to it (userfaultfd)",
+            "a process that is not of the job, or another ckpt, tracks writes to it (userfaultfd)",
             "Save when that has ended, or through the daemon that protects the job",
         );
         return Err(vma::refusal(tracker.pid(), mapping, reason, remedy));
@@ -99,7 +121,7 @@ fn check_tracking(tracker: &Tracker, mapping: &Mapping) -> CaptureResult<()> {
 }
 
 fn capture_layout(pid: i32, brk: u64) -> CaptureResult<[u64; 11]> {
-    let stat = Stat::of(pid, pid)?;
+    let stat = Stat::of(pid, proc::stand_in::of(pid))?;
     Ok([
         stat.startcode,
         stat.endcode,
@@ -120,7 +142,7 @@ fn capture_exe(
     further: &Further,
     vmas: &[ckpt_image::record::VmaV1],
 ) -> CaptureResult<(Vec<u8>, ckpt_image::record::FileIdent)> {
-    let path = format!("/proc/{pid}/exe");
+    let path = proc::path(pid, "exe");
     let meta = std::fs::metadata(&path).map_err(|error| SysError::new("stat", path, error))?;
     let ident = vma::ident(&meta);
     let link = proc::read_link(pid, "exe")?.into_os_string().into_vec();

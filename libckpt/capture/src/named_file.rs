@@ -3,7 +3,7 @@ use crate::error::CaptureResult;
 use crate::namespaces::Further;
 use crate::vma::ident;
 use ckpt_image::record::{BackingV1, FileDigestV1, FileIdent, FileKindV1, MmV1, NamedFileV1, OpenFileV1};
-use ckpt_image::{CheckpointWriter, Image, file_digest};
+use ckpt_image::{CheckpointWriter, ImageRecords, file_digest};
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
@@ -32,8 +32,8 @@ pub(crate) struct NamedFiles(BTreeMap<Vec<u8>, Use>);
 
 impl NamedFiles {
     /// Reads what the parent checkpoint says.
-    pub(crate) fn earlier(parent: Option<&Image>) -> CaptureResult<Earlier> {
-        let records: Vec<NamedFileV1> = parent.map(Image::records).transpose()?.unwrap_or_default();
+    pub(crate) fn earlier(parent: Option<&ImageRecords>) -> CaptureResult<Earlier> {
+        let records: Vec<NamedFileV1> = parent.map(|image| image.records()).transpose()?.unwrap_or_default();
         Ok(records.into_iter().map(|file| (file.path.clone(), file)).collect())
     }
 

@@ -7,18 +7,20 @@ use ckpt_image::record::{
     UtsNamespaceV1,
 };
 use ckpt_sys::namespace::{self, Namespace};
-use ckpt_sys::proc::{self, malformed, mounts, mounts::Mount, status::Status};
-use ckpt_sys::{SysError, pidfd};
+use ckpt_sys::proc::{self, malformed, stand_in, status::Status};
+use ckpt_sys::{SysError, host_program, pidfd};
 use nix::errno::Errno;
 use std::os::fd::AsFd;
-use std::path::Path;
 
 mod further;
 mod ipc;
 mod mount;
 mod net;
+mod threads;
 
-pub(crate) use further::{Further, check_same};
+pub(crate) use further::Further;
+pub(crate) use net::{Tun, check_held, tun_interface};
+pub(crate) use threads::check_threads;
 
 /// Settings of an IPC namespace.
 const IPC_SYSCTLS: [&str; 13] = [
@@ -43,7 +45,7 @@ pub struct Namespaces {
     own: Vec<Namespace>,
     /// The job's root, as it is known within.
     inner_pid: i32,
-    outer_mounts: Vec<Mount>,
+    outer_mounts: mount::Outer,
     outer_net: net::Outer,
     user: Option<UserNamespaceV1>,
     pub(crate) cgroups: Outside,
@@ -55,6 +57,7 @@ impl Namespaces {
     /// # Errors
     /// There is no such process, or it may not be looked at.
     pub fn of(pid: i32) -> CaptureResult<Self> {
+        stand_in::look(pid);
         let own = match namespace::foreign(pid) {
             // The checks that come say what is wrong with it.
             Err(error) if error.is_gone() || error.errno() == Some(Errno::EACCES) => Vec::new(),
@@ -66,7 +69,11 @@ impl Namespaces {
         let user = own.contains(&Namespace::User).then(|| user_namespace(pid)).transpose()?;
         Ok(Self {
             inner_pid: Status::of(pid, pid)?.inner_pid(),
-            outer_mounts: if own.contains(&Namespace::Mount) { mounts::own()? } else { Vec::new() },
+            outer_mounts: if own.contains(&Namespace::Mount) {
+                mount::Outer::own()?
+            } else {
+                mount::Outer::default()
+            },
             cgroups: Outside::look(pid, own.contains(&Namespace::Cgroup))?,
             outer_net: if own.contains(&Namespace::Net) {
                 net::Outer::of(pid)?
@@ -102,6 +109,7 @@ impl Namespaces {
     /// # Errors
     /// No privilege to do so, or nowhere to mount a /proc that shows the job's pids.
     pub fn fork_into(&self, pid: i32) -> CaptureResult<Option<i32>> {
+        host_program::keep_root()?;
         let target = pidfd::open(pid)?;
         let forked = namespace::fork_through(None, || namespace::join(target.as_fd(), &self.own), |_| Ok(()));
         let forked = forked.map_err(|error| self.refused(pid, &error))?;
@@ -149,7 +157,7 @@ impl Namespaces {
     }
 
     fn mount(&self, root: i32) -> CaptureResult<MountNamespaceV1> {
-        mount::capture(root, &self.outer_mounts, Path::new("/"))
+        mount::capture(root, &self.outer_mounts)
     }
 
     /// What of them cannot be saved.

@@ -2,12 +2,14 @@
 use crate::connections::Held;
 use crate::error::CaptureResult;
 use crate::files::RingUsers;
-use crate::namespaces::Further;
+use crate::namespaces::{Further, check_held};
 use crate::seccomp::Filters;
 use crate::unix_peers::UnixPeers;
+use crate::userfaultfd::Userfaultfds;
 use ckpt_image::page::Space;
 use ckpt_image::record::{
-    FurtherNamespaceV1, GhostId, GhostV1, NamelessV1, OpenFileId, OpenFileV1, ShmemId, ShmemV1, TmpfsFileV1,
+    DeadTaskV1, FurtherNamespaceV1, GhostId, GhostV1, NamelessV1, NamespaceContentsV1, NamespacesV1,
+    NetNamespaceV1, OpenFileId, OpenFileV1, ShmemId, ShmemV1, TmpfsFileV1,
 };
 use std::collections::HashMap;
 use std::ops::Range;
@@ -48,6 +50,8 @@ pub(crate) struct Objects {
     pub(crate) copied: Vec<CopiedPages>,
     /// Threads that use io_uring instances.
     pub(crate) ring_users: RingUsers,
+    /// Userfaultfds of the program's own.
+    pub(crate) userfaultfds: Userfaultfds,
     /// Filters of system calls.
     pub(crate) filters: Filters,
     /// Of shared memory that is read where it is mapped: the parts that are copied, bytes.
@@ -67,8 +71,33 @@ impl Objects {
     }
 
     /// The records of the further namespaces, when all descriptors have been looked at.
-    pub(crate) fn capture_further(&self) -> CaptureResult<Vec<FurtherNamespaceV1>> {
-        self.further.capture(&self.further_files)
+    pub(crate) fn capture_further(&self, dead: &[DeadTaskV1]) -> CaptureResult<Vec<FurtherNamespaceV1>> {
+        self.further.capture(&self.further_files, dead)
+    }
+
+    /// Refuses network interfaces in namespaces of the job whose descriptors are outside, when all descriptors have been looked at.
+    pub(crate) fn check_interfaces(
+        &self,
+        root: i32,
+        own: Option<&NamespacesV1>,
+        further: &[FurtherNamespaceV1],
+    ) -> CaptureResult<()> {
+        let of = |net: &'_ NetNamespaceV1, at: Option<usize>| {
+            let files = self.open_files.iter().filter(|file| {
+                let mut places = self.further_files.iter().filter(|(id, _)| *id == file.id);
+                places.find(|(_, at)| !self.further.is_mounts(*at)).map(|(_, at)| *at) == at
+            });
+            check_held(root, &net.links, files)
+        };
+        if let Some(net) = own.and_then(|own| own.net.as_ref()) {
+            of(net, None)?;
+        }
+        for (at, namespace) in further.iter().enumerate() {
+            if let NamespaceContentsV1::Net(net) = &namespace.contents {
+                of(net, Some(at))?;
+            }
+        }
+        Ok(())
     }
 
     /// The id of the shared memory object or tmpfs file with this inode, and whether it is new: then the caller adds its record and its pages.

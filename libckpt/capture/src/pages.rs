@@ -1,10 +1,12 @@
 //! Pages: which are saved, and their copies.
 use crate::buffer::{PageCopies, Spares};
+use crate::clone::{Candidate, Cloned, Permit};
 use crate::error::CaptureResult;
 use crate::mm;
 use crate::objects::Objects;
 use crate::process::Process;
 use crate::shared_pages::SameRun;
+use crate::userfaultfd::Userfaultfds;
 use ckpt_dirty::{Kind, Tracking};
 use ckpt_image::CheckpointWriter;
 use ckpt_image::page::{PAGE_SIZE, Space};
@@ -12,6 +14,7 @@ use ckpt_image::record::{BackingV1, MmV1, VmaV1};
 use ckpt_sys::RemoteAddr;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::time::Instant;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -26,6 +29,8 @@ pub(crate) struct MemoryStats {
     pub(crate) precopied: HashMap<i32, Vec<Range<u64>>>,
     /// Copies that were made before the freeze and are not stored yet, by process, the oldest first.
     pub(crate) early: HashMap<i32, Vec<PageCopies>>,
+    /// Bytes of those at most.
+    pub(crate) early_max: u64,
 }
 
 impl MemoryStats {
@@ -54,11 +59,30 @@ pub(crate) struct Found {
 pub(crate) struct Copied {
     found: Found,
     copies: PageCopies,
+    /// Those that were not copied.
+    cloned: Option<Box<Cloned>>,
+}
+
+impl Copied {
+    /// The clone that has what was not copied.
+    pub(crate) fn clone_pid(&self) -> Option<i32> {
+        self.cloned.as_ref().map(|cloned| cloned.pid())
+    }
+
+    /// Pages that were copied.
+    pub(crate) fn pages(&self) -> u64 {
+        self.copies.ranges().map(|range| count(&range)).sum()
+    }
 }
 
 /// Finds the pages of a frozen process that were written since the last look, and starts the next look.
-/// Tells in `mm` which pages are guards and, of private mappings of files, the program's own.
-pub(crate) fn find(process: &Process, mm: &mut MmV1, tracking: &mut Tracking) -> CaptureResult<Found> {
+/// Tells in `mm` which pages are guards and, of private mappings of files, the program's own; and in `userfaultfds` which pages are there.
+pub(crate) fn find(
+    process: &Process,
+    mm: &mut MmV1,
+    tracking: &mut Tracking,
+    userfaultfds: &mut Userfaultfds,
+) -> CaptureResult<Found> {
     let tracker = tracking.tracker(process.pid);
     let mut found = Found {
         pid: process.pid,
@@ -72,6 +96,7 @@ pub(crate) fn find(process: &Process, mm: &mut MmV1, tracking: &mut Tracking) ->
         let range = vma.start..vma.end;
         let pages = tracker.collect(range.clone(), kind)?;
         let mut populated = pages.populated;
+        userfaultfds.look_at(process.pid, vma, &pages.guards, &mut populated)?;
         if kind == Kind::PrivateFile {
             past_the_end(process, vma, &mut populated);
             if !matches!(vma.backing, BackingV1::HugeAnonymous { .. }) {
@@ -86,18 +111,32 @@ pub(crate) fn find(process: &Process, mm: &mut MmV1, tracking: &mut Tracking) ->
     Ok(found)
 }
 
-/// Copies the pages that changed, but for those that are copied of another process.
+/// Copies the pages that changed, but for those that are copied of another process; or has them in a clone of the process, where that is quicker and permitted.
 pub(crate) fn copy(
-    process: &Process,
+    candidate: Candidate<'_>,
     found: Found,
     spares: &mut Spares,
     alone: bool,
+    permit: &mut Permit,
 ) -> CaptureResult<Copied> {
+    let process = candidate.process;
     let same: Vec<Range<u64>> = found.same.iter().map(SameRun::range).collect();
     let own: Vec<Range<u64>> =
         found.dirty.iter().flat_map(|range| gaps(range, &within(&same, range))).collect();
-    let copies = PageCopies::copy(process.pid, &process.memory, &own, spares, alone)?;
-    Ok(Copied { found, copies })
+    let Some(split) = candidate.split(&own, &found.populated, permit) else {
+        let copies = PageCopies::copy(process.pid, &process.memory, &own, spares, alone)?;
+        return Ok(Copied { found, copies, cloned: None });
+    };
+    let begin = Instant::now();
+    // As the rest would be, for which there are not enough spares.
+    let none = &mut Spares::default();
+    let mut copies = PageCopies::copy(process.pid, &process.memory, &split.first, none, alone)?;
+    let pays = candidate.pays(&split, begin.elapsed(), permit);
+    let cloned = if pays { candidate.make(&split, permit)?.map(Box::new) } else { None };
+    if cloned.is_none() {
+        copies.append(PageCopies::copy(process.pid, &process.memory, &split.rest, spares, alone)?);
+    }
+    Ok(Copied { found, copies, cloned })
 }
 
 /// The parts of `ranges`, which rise, that are within `whole`.
@@ -121,7 +160,8 @@ fn kind(backing: &BackingV1) -> Option<Kind> {
         | BackingV1::Vvar
         | BackingV1::Vsyscall
         | BackingV1::AioRing(_)
-        | BackingV1::IoUring { .. } => None,
+        | BackingV1::IoUring { .. }
+        | BackingV1::PacketRings { .. } => None,
     }
 }
 
@@ -150,7 +190,8 @@ fn past_the_end(process: &Process, vma: &VmaV1, populated: &mut Vec<Range<u64>>)
     *populated = kept;
 }
 
-fn push(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
+/// Appends `range`, joined to the last one when they touch.
+pub(crate) fn push(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
     match ranges.last_mut() {
         Some(last) if last.end == range.start => last.end = range.end,
         _ => ranges.push(range),
@@ -204,7 +245,7 @@ pub(crate) fn store(
     stats: &mut MemoryStats,
 ) -> CaptureResult<()> {
     let space = Space::Private(mm.id);
-    let Copied { found, copies } = copied;
+    let Copied { found, copies, cloned } = copied;
     // Before what has been dropped since is told of.
     store_early(stats.early.remove(&found.pid).unwrap_or_default(), found.dirty.clone(), space, writer)?;
     for range in &found.live {
@@ -213,6 +254,8 @@ pub(crate) fn store(
             writer.absent(space, range.start / PAGE, count(&range))?;
         }
     }
+    // The sooner the clone is gone, the less is copied for the program.
+    cloned.map_or(Ok(()), |cloned| cloned.store(found.pid, space, writer))?;
     for (address, bytes) in copies.runs() {
         writer.pages(space, address / PAGE, bytes)?;
     }
@@ -233,7 +276,7 @@ pub(crate) fn store(
 }
 
 /// Stores what was copied before the freeze, the newest of each page; pages of `newer` are stored elsewhere.
-pub(crate) fn store_early(
+fn store_early(
     early: Vec<PageCopies>,
     mut newer: Vec<Range<u64>>,
     space: Space,
@@ -293,7 +336,8 @@ fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     merged
 }
 
-fn objects_pages(objects: &Objects) -> u64 {
+/// Pages of memory objects and unlinked files.
+pub(crate) fn objects_pages(objects: &Objects) -> u64 {
     objects.copied.iter().map(|copied| u64::try_from(copied.bytes.len() / PAGE_SIZE).unwrap_or(0)).sum()
 }
 

@@ -3,7 +3,7 @@ use crate::aio;
 use crate::buffer::{PageCopies, Spares, fit, total};
 use crate::error::CaptureResult;
 use crate::freeze::{Freeze, Known};
-use crate::pages::{MemoryStats, gaps, store_early, within};
+use crate::pages::{MemoryStats, gaps, within};
 use crate::shared_pages::Frames;
 use crate::{files, mm};
 use ckpt_dirty::{Kind, Tracker, Tracking};
@@ -13,31 +13,31 @@ use ckpt_sys::RemoteAddr;
 use ckpt_sys::inject::{Gadgets, Hints, Injector};
 use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::proc::maps::{self, Mapping};
+use ckpt_sys::proc::stand_in;
 use std::ops::Range;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Dirty pages that the pause may be spent on copying.
 const ENOUGH: u64 = 256;
 /// Rounds at most.
-const ROUNDS: u32 = 8;
+const ROUNDS: u32 = 12;
 /// Bytes copied at a time when they are stored at once.
 const PIECE: u64 = 2 << 20;
-/// Bytes that are copied first and stored after the pause, at most. To store takes several times as long as to copy, and the program goes on writing
+/// Bytes of a buffer of copies that are made first and stored after the pause. To store takes several times as long as to copy, and the program goes on writing
 /// meanwhile; and what it writes again need not be stored.
-const HELD_MAX: u64 = 256 << 20;
-/// Bytes of a buffer of those.
 const HELD: u64 = 16 << 20;
 /// Bytes that are left to the freeze if some of them cannot be read.
 const SMALL: u64 = 256 << 10;
 
 /// Saves dirty pages of the running process, in rounds, until few are left or it dirties them as fast. What changes meanwhile is saved
-/// again in the freeze; how many pages that are, about. Pages that another process had first, as `frames` tells, are left to the freeze, where it is certain whose they are.
+/// again in the freeze; how many pages that are, about. A job that handles page faults itself is left to the freeze. Pages that another process had first, as `frames` tells, are left to the freeze, where it is certain whose they are.
 pub(crate) fn precopy<'f>(
     pid: i32,
     tracking: &mut Tracking,
     writer: &mut CheckpointWriter,
     stats: &mut MemoryStats,
     frames: impl FnOnce() -> &'f Frames,
+    handles_faults: bool,
 ) -> CaptureResult<u64> {
     let tracker = tracking.tracker(pid);
     tracker.begin()?;
@@ -45,7 +45,7 @@ pub(crate) fn precopy<'f>(
         // All pages are wanted, not those since an earlier checkpoint.
         tracker.reset()?;
     }
-    if pins_memory(pid)? {
+    if handles_faults || pins_memory(pid)? {
         return Ok(0);
     }
     let mut left = dirty_pages(tracker, pid)?;
@@ -59,16 +59,22 @@ pub(crate) fn precopy<'f>(
         return Ok(left);
     }
     let frames = frames();
+    let mut holds = false;
     for _ in 0..ROUNDS {
-        if stats.held() + left * PAGE <= HELD_MAX {
+        let room = stats.early_max.saturating_sub(stats.held());
+        // To copy is so much faster than to store that the program writes less meanwhile in each round: the later ones need their room, too.
+        if left * PAGE <= if holds { room } else { room / 2 } {
             copy_round(pid, tracker, stats, frames)?;
+            holds = true;
+        } else if holds {
+            // While all that is held was stored, the program would write more than there is left now.
+            break;
         } else {
-            let held = stats.early.remove(&pid).unwrap_or_default();
-            store_early(held, Vec::new(), Space::Private(mm::id(pid)), writer)?;
             round(pid, tracker, writer, stats, frames)?;
         }
         let now = dirty_pages(tracker, pid)?;
-        let converges = now <= left / 2;
+        // Each round has less to do than the one before, and so leaves less time to write in.
+        let converges = now <= left / 5 * 4;
         left = now;
         if now <= ENOUGH || !converges {
             break;
@@ -88,7 +94,7 @@ fn attach(pid: i32, tracker: &mut Tracker) -> CaptureResult<()> {
     let gadgets = Gadgets::find(pid, &ProcessMemory::open(pid)?)?;
     let freeze = Freeze::begin(pid, &Known::default())?;
     let memory = ProcessMemory::open(pid)?;
-    let mut injector = Injector::with_hints(pid, pid, &memory, Hints { gadgets, call: None })?;
+    let mut injector = Injector::with_hints(pid, stand_in::of(pid), &memory, Hints { gadgets, call: None })?;
     tracker.verify()?;
     tracker.attach(&mut injector)?;
     injector.finish()?;
@@ -98,7 +104,7 @@ fn attach(pid: i32, tracker: &mut Tracker) -> CaptureResult<()> {
 
 /// What is worth saving early: mappings that are the process's own. None: it is left to the freeze.
 fn kind(mapping: &Mapping) -> Option<Kind> {
-    if mapping.shared || mapping.path.starts_with(b"[v") {
+    if mapping.shared || mapping.path.starts_with(b"[v") || files::is_of_socket(mapping) {
         return None;
     }
     if mapping.inode == 0 {

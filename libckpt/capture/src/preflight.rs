@@ -1,11 +1,11 @@
 //! What can be told of a process before it is stopped.
 use crate::capture::if_alive;
 use crate::error::{CaptureError, CaptureResult};
-use crate::namespaces::{self, Further, Namespaces};
+use crate::namespaces::{Further, Namespaces, check_threads};
 use crate::orphans::Orphans;
 use crate::{seccomp, tree, vfork};
 use ckpt_sys::namespace;
-use ckpt_sys::proc::{self, stat::Stat, status::Status, threads};
+use ckpt_sys::proc::{self, stand_in, stat::Stat, status::Status, threads};
 use nix::errno::Errno;
 
 const CAP_SYS_PTRACE: u64 = 1 << 19;
@@ -34,7 +34,7 @@ pub(crate) fn check_process(pid: i32) -> CaptureResult<()> {
             remedy,
         ));
     }
-    if matches!(stat.state, 'Z' | 'X') {
+    if matches!(stat.state, 'Z' | 'X') && !stand_in::look(pid) {
         return Err(CaptureError::Exited { pid });
     }
     if pid == std::process::id().cast_signed() {
@@ -107,7 +107,7 @@ pub(crate) fn unsupported_in_job(root: i32, orphans: &Orphans) -> CaptureResult<
     let members = tree::members(root, orphans);
     for &pid in &members {
         let looked = if pid == root { Ok(()) } else { check_process(pid) };
-        found.extend(if_alive(root, pid, looked.and_then(|()| unsupported(root, pid)))?.unwrap_or_default());
+        found.extend(if_alive(root, pid, looked.and_then(|()| unsupported(pid)))?.unwrap_or_default());
     }
     if found.is_empty() {
         found.extend(Further::find(&members)?.check());
@@ -116,31 +116,24 @@ pub(crate) fn unsupported_in_job(root: i32, orphans: &Orphans) -> CaptureResult<
 }
 
 /// Everything about the process as a whole that this version cannot save.
-fn unsupported(root: i32, pid: i32) -> CaptureResult<Vec<CaptureError>> {
-    let mut found = namespaces::check_same(root, pid)?;
+fn unsupported(pid: i32) -> CaptureResult<Vec<CaptureError>> {
+    let mut found = Vec::new();
     let tids = threads::list(pid)?;
+    found.extend(check_threads(pid, &tids).err());
     for &tid in &tids {
         let Ok(status) = Status::of(pid, tid) else { continue };
-        found.extend(seccomp::check(pid, tid, &status).err());
         // Threads come and go while the process runs.
         let Ok(stat) = Stat::of(pid, tid) else { continue };
+        if !stat.is_exiting() {
+            found.extend(seccomp::check(pid, tid, &status).err());
+        }
         if stat.state == 'D' {
             found.extend(vfork::wait_until_over(pid, tid).err());
         }
-        if matches!(stat.state, 'Z' | 'X') {
-            if tids.iter().all(|tid| Stat::of(pid, *tid).map_or(true, |stat| stat.is_exiting())) {
-                return Err(CaptureError::Exited { pid });
-            }
-            // Any other is there for this moment only.
-            if tid != pid {
-                continue;
-            }
-            found.push(CaptureError::unsupported(
-                pid,
-                format!("thread {tid}"),
-                "it has exited while other threads of the process go on",
-                "Let the main thread wait for the others (pthread_join) in place of pthread_exit",
-            ));
+        if matches!(stat.state, 'Z' | 'X')
+            && tids.iter().all(|tid| Stat::of(pid, *tid).map_or(true, |stat| stat.is_exiting()))
+        {
+            return Err(CaptureError::Exited { pid });
         }
     }
     Ok(found)

@@ -1,5 +1,6 @@
 //! One stopped process: everything of it but its descriptors.
 use crate::buffer::Spares;
+use crate::clone::{Candidate, Permit};
 use crate::error::CaptureResult;
 use crate::files::Journal;
 use crate::interrupted::{Earlier, LastRan};
@@ -7,19 +8,24 @@ use crate::inventory::clock_ns;
 use crate::objects::Objects;
 use crate::process::Process;
 use crate::sharing::Shared;
-use crate::thread::{Still, View, ask_thread, capture_thread};
+use crate::thread::{Still, View};
+use crate::threads::{Asking, Threads, capture_threads};
 use crate::tree::Member;
-use crate::{capture, controls, files, fs, leftovers, mm, pages, shared_pages, sighand, task, vma};
+use crate::{
+    capture, controls, departed, files, fs, leftovers, memory_policy, mm, pages, shared_pages, sighand, task,
+    vma,
+};
 use ckpt_dirty::Tracking;
 use ckpt_image::CheckpointWriter;
 use ckpt_image::record::{
-    BackingV1, ControlsV1, FdTableId, FsId, FsV1, MmV1, SighandId, SighandV1, TaskV1, ThreadV1, UnsharedV1,
-    VmaV1,
+    BackingV1, ControlsV1, FdTableId, FsId, FsV1, MemoryPolicyV1, MmV1, SeccompV1, SighandId, SighandV1,
+    TaskV1, ThreadV1, UnsharedV1, VmaV1,
 };
 use ckpt_sys::inject::{Gadgets, Hints, Injector};
 use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::pidfd;
 use ckpt_sys::proc::maps::{self, Mapping};
+use ckpt_sys::proc::status::OpenStatus;
 use std::collections::HashMap;
 
 /// What was read of a process before the job stood still.
@@ -27,15 +33,28 @@ use std::collections::HashMap;
 pub(crate) struct Before {
     mappings: Vec<Mapping>,
     last_ran: LastRan,
+    statuses: HashMap<i32, OpenStatus>,
     /// Where remote calls find a way back.
     gadgets: Option<Gadgets>,
+    policies: memory_policy::Suspected,
 }
 
 impl Before {
     /// Reads process `pid`, which runs.
     pub(crate) fn read(pid: i32) -> CaptureResult<Self> {
         let gadgets = Gadgets::find(pid, &ProcessMemory::open(pid)?)?;
-        Ok(Self { mappings: maps::smaps(pid)?, last_ran: LastRan::read(pid), gadgets })
+        let last_ran = LastRan::read(pid);
+        let statuses = last_ran.tids().filter_map(|tid| Some((tid, OpenStatus::of(pid, tid).ok()?)));
+        let statuses = statuses.collect();
+        let policies = memory_policy::Suspected::read(pid)?;
+        Ok(Self { mappings: maps::smaps(pid)?, last_ran, statuses, gadgets, policies })
+    }
+
+    /// Bytes of memory, about, that it takes to capture the process, but for its descriptors and pages.
+    pub(crate) fn size(&self) -> usize {
+        const THREAD: usize = 16 << 10;
+        const MAPPING: usize = 2 << 10;
+        self.statuses.len() * THREAD + self.mappings.len() * MAPPING
     }
 
     /// The threads that there were.
@@ -80,10 +99,13 @@ pub(crate) struct ProcessState {
     task: TaskV1,
     threads: Vec<ThreadV1>,
     controls: ControlsV1,
+    policies: MemoryPolicyV1,
     /// None: another process's record has it, for they share it.
     memory: Option<Memory>,
     sighand: Option<SighandV1>,
     fs: Option<FsV1>,
+    /// The thread that made its calls, and what is known of it.
+    caller: (i32, Hints),
 }
 
 /// A stopped process, and what its threads were found in.
@@ -106,7 +128,7 @@ impl<'a> Stopped<'a> {
         let pid = member.pid();
         let memory = ProcessMemory::open(pid)?;
         let now = clock_ns(libc::CLOCK_MONOTONIC);
-        let view = View { pid, last_ran: &before.last_ran, now, earlier };
+        let view = View { pid, last_ran: &before.last_ran, statuses: &before.statuses, now, earlier };
         let tids = member.freeze.tids();
         let stills =
             tids.iter().map(|&tid| Still::read(tid, &memory, &view)).collect::<CaptureResult<_>>()?;
@@ -136,14 +158,18 @@ impl<'a> Stopped<'a> {
         let tids = member.freeze.tids();
 
         let hints = Hints { gadgets: before.gadgets, call: stills[0].call() };
-        let mut injector = Injector::with_hints(pid, pid, memory, hints)?;
+        let caller = (tids[0], hints);
+        let mut injector = Injector::with_hints(pid, tids[0], memory, hints)?;
         injector.end_batches_by(stills[0].meaningless_signal());
+        injector.known_as(stills[0].status.inner_ids());
         leftovers::remove(&process, &mut injector, &member.leftovers, &job.pids)?;
         capture::point("capture.injected")?;
         let owners = job.shared.of(pid);
-        let told = Told::ask(&mut injector)?;
+        let mappings = if owners.memory == pid { &before.mappings[..] } else { &[] };
+        let mut told = Told::ask(&mut injector, (mappings, &before.policies))?;
         let stopped_by = member.freeze.stopped_by;
-        let mut task = task::capture_task(&mut injector, told.task, tids.clone(), stopped_by)?;
+        let all = departed::with_leader(pid, tids.clone());
+        let mut task = task::capture_task(&mut injector, told.task, all, stopped_by)?;
         task.ppid = member.parent;
         task.mm = mm::id(owners.memory);
         task.fd_table = FdTableId(owners.files.unsigned_abs());
@@ -155,41 +181,34 @@ impl<'a> Stopped<'a> {
         let owned = own(owners.memory)
             .map(|()| capture_memory(&process, &mut injector, &told.mm, job, &before.mappings));
         let owned = owned.transpose()?;
+        let mut policies = MemoryPolicyV1 { pid, ..MemoryPolicyV1::default() };
+        if let Some(Memory { mm, mappings, .. }) = &owned {
+            policies.mappings = memory_policy::capture_mappings(
+                &mut injector,
+                (&before.policies, &mut told.policies),
+                (&mm.vmas, mappings),
+            )?;
+        }
         let (mdwe, memory_merge) = if owned.is_some() { told.controls } else { (0, false) };
         let fs = own(owners.fs).map(|()| fs::capture_fs(pid, &mut job.objects)).transpose()?;
         files(job, &process, &Journal::new(injector.scratch(), memory))?;
         let scratch = injector.finish_keeping_scratch()?;
 
         let rings = owned.as_ref().is_none_or(|memory| has_rings(&memory.mm));
-        let mut controls = ControlsV1 { pid, mdwe, memory_merge, threads: Vec::with_capacity(tids.len()) };
-        let mut threads = Vec::with_capacity(tids.len());
-        // The leader comes last and takes the scratch area away.
-        for (&tid, still) in tids.iter().zip(stills).rev() {
-            let mut injector = Injector::stand_with(pid, still.standing(tid), memory, scratch)?;
-            if tid == pid {
-                injector.own_scratch();
-            }
-            if rings {
-                job.objects.ring_users.ask(&mut injector)?;
-            }
-            injector.end_batches_by(still.meaningless_signal());
-            let mut batch = injector.batch();
-            let asked = (ask_thread(pid, &mut batch), controls::ask_thread(pid, &mut batch));
-            let answers = injector.run(batch)?;
-            let (told, told_controls) = (asked.0(&answers)?, asked.1(&answers)?);
-            controls.threads.push(controls::capture_thread(
-                pid,
-                tid,
-                &told_controls,
-                before.last_ran.flags(tid),
-                &still.status,
-            )?);
-            threads.push(capture_thread(pid, tid, still, told, &mut job.objects.filters)?);
-            injector.finish()?;
-        }
-        threads.reverse();
-        capture::point("capture.threads")?;
-        Ok((ProcessState { task, threads, controls, memory: owned, sighand, fs }, process))
+        let objects = &mut job.objects;
+        let asking = Asking {
+            process: &process,
+            scratch,
+            last_ran: &before.last_ran,
+            ring_users: rings.then_some(&mut objects.ring_users),
+            filters: &mut objects.filters,
+        };
+        let Threads { records: mut threads, controls, policies: of_threads } =
+            capture_threads(asking, tids.into_iter().zip(stills))?;
+        departed::add_leader(pid, memory, &mut threads)?;
+        let controls = ControlsV1 { pid, mdwe, memory_merge, threads: controls };
+        policies.threads = of_threads;
+        Ok((ProcessState { task, threads, controls, policies, memory: owned, sighand, fs, caller }, process))
     }
 }
 
@@ -200,20 +219,25 @@ struct Told {
     mm: mm::Told,
     /// PR_GET_MDWE and PR_GET_MEMORY_MERGE.
     controls: (u32, bool),
+    policies: memory_policy::Told,
 }
 
 impl Told {
-    /// Asks for all at once.
-    fn ask(injector: &mut Injector<'_>) -> CaptureResult<Self> {
+    /// Asks for all at once; `mappings`: those that there were, if they are its own.
+    fn ask(
+        injector: &mut Injector<'_>,
+        (mappings, suspected): (&[Mapping], &memory_policy::Suspected),
+    ) -> CaptureResult<Self> {
         let pid = injector.pid();
         let mut batch = injector.batch();
         let task = task::ask_task(pid, &mut batch);
         let sighand = sighand::ask_sighand(pid, &mut batch);
         let mm = mm::ask_mm(pid, &mut batch);
         let controls = controls::ask_memory(&mut batch);
+        let policies = memory_policy::ask_mappings(mappings, suspected, &mut batch);
         let answers = injector.run(batch)?;
-        let controls = controls(&answers);
-        Ok(Self { task: task(&answers)?, sighand: sighand(&answers)?, mm: mm(&answers)?, controls })
+        let (controls, policies) = (controls(&answers), policies(&answers));
+        Ok(Self { task: task(&answers)?, sighand: sighand(&answers)?, mm: mm(&answers)?, controls, policies })
     }
 }
 
@@ -224,6 +248,8 @@ fn capture_memory(
     job: &mut Job<'_>,
     before: &[Mapping],
 ) -> CaptureResult<Memory> {
+    let table = job.shared.of(process.pid).files;
+    job.objects.userfaultfds.claim(injector, table)?;
     let (mut mm, mappings) = mm::capture_mm(process, injector, told, job.tracking, &mut job.objects, before)?;
     capture::point("capture.mappings")?;
     if has_rings(&mm) {
@@ -231,7 +257,7 @@ fn capture_memory(
             job.tracking.tracker(process.pid).doubt(buffer);
         }
     }
-    let pages = Pages::Found(pages::find(process, &mut mm, job.tracking)?);
+    let pages = Pages::Found(pages::find(process, &mut mm, job.tracking, &mut job.objects.userfaultfds)?);
     capture::point("capture.dirty")?;
     Ok(Memory { mm, mappings, pages })
 }
@@ -241,7 +267,13 @@ pub(crate) fn copy_pages<'p>(
     states: &mut [ProcessState],
     holders: impl Iterator<Item = &'p Process>,
     spares: &mut Spares,
+    mut permit: Permit,
 ) -> CaptureResult<()> {
+    // Who adopts the clone is not to be of the job, and what is left of a helper when we are killed would be subject to a filter.
+    let adopts = |state: &ProcessState| state.task.child_subreaper || state.task.pid == 1;
+    if states.iter().any(|state| adopts(state) || state.is_filtered()) {
+        permit = Permit::default();
+    }
     let memories = states.iter_mut().filter_map(|state| state.memory.as_mut());
     let mut found: Vec<&mut pages::Found> = memories
         .filter_map(|memory| match &mut memory.pages {
@@ -253,7 +285,9 @@ pub(crate) fn copy_pages<'p>(
     let alone = found.len() < 2;
     for (state, process) in states.iter_mut().zip(holders) {
         let Some(Memory { mm, mappings, pages: Pages::Found(found) }) = state.memory.take() else { continue };
-        let pages = Pages::Copied(pages::copy(process, found, spares, alone)?);
+        let (tid, hints) = state.caller;
+        let candidate = Candidate { process, tid, hints, mappings: &mappings };
+        let pages = Pages::Copied(pages::copy(candidate, found, spares, alone, &mut permit)?);
         state.memory = Some(Memory { mm, mappings, pages });
     }
     capture::point("capture.pages")
@@ -264,10 +298,39 @@ fn has_rings(mm: &MmV1) -> bool {
 }
 
 impl ProcessState {
+    /// So many ns have passed since its threads were looked at: there is less left of what they wait for.
+    pub(crate) fn pass(&mut self, ns: u64) {
+        let restarts = self.threads.iter_mut().filter_map(|thread| thread.restart.as_mut());
+        restarts
+            .filter_map(|restart| restart.remaining_ns.as_mut())
+            .for_each(|left| *left = left.saturating_sub(ns));
+    }
+
+    /// Whether a thread has a filter of system calls.
+    fn is_filtered(&self) -> bool {
+        self.threads.iter().any(|thread| thread.seccomp != SeccompV1::Disabled)
+    }
+
     /// Its mappings, if no other process's record has them.
     pub(crate) fn mappings(&self) -> impl Iterator<Item = (i32, &VmaV1)> {
         let vmas = self.memory.iter().flat_map(|memory| &memory.mm.vmas);
         vmas.map(|vma| (self.task.pid, vma))
+    }
+
+    /// Pages that were copied of it.
+    pub(crate) fn pages_copied(&self) -> u64 {
+        match &self.memory {
+            Some(Memory { pages: Pages::Copied(copied), .. }) => copied.pages(),
+            _ => 0,
+        }
+    }
+
+    /// Its clone, if it has one.
+    pub(crate) fn clone_pid(&self) -> Option<i32> {
+        match &self.memory {
+            Some(Memory { pages: Pages::Copied(copied), .. }) => copied.clone_pid(),
+            _ => None,
+        }
     }
 
     /// The process's record.
@@ -288,6 +351,9 @@ impl ProcessState {
     ) -> CaptureResult<()> {
         writer.record(&self.task)?;
         writer.record(&self.controls)?;
+        if !self.policies.threads.is_empty() || !self.policies.mappings.is_empty() {
+            writer.record(&self.policies)?;
+        }
         for thread in &self.threads {
             writer.record(thread)?;
         }

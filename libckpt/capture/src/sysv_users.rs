@@ -1,6 +1,6 @@
 //! Whose a System V semaphore set or message queue is. The kernel does not tell who made one, only who changed it last; and
 //! a thread's registers tell what it waits for.
-use ckpt_sys::proc::stat::Stat;
+use ckpt_sys::proc::{stand_in, stat::Stat};
 
 /// The sets and queues that threads of a job wait at, as the system calls tell that the freeze interrupted.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ pub(crate) fn are_of_job(users: Vec<i32>, waits: bool, pids: &[i32]) -> bool {
 }
 
 fn lives(pid: i32) -> bool {
-    Stat::of(pid, pid).is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X'))
+    Stat::of(pid, pid).is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X')) || stand_in::look(pid)
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ pub(crate) fn capture_task(
         rlimits: rlimits(pid)?,
         itimers,
         posix_timers: capture_posix_timers(injector)?,
-        pending: capture_pending(pid, Queue::Shared)?,
+        pending: capture_pending(injector.tid(), Queue::Shared)?,
         membarrier,
         xcomp_perm,
         coredump_filter: hex(pid, "coredump_filter").unwrap_or(0),

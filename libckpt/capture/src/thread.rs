@@ -9,7 +9,7 @@ use ckpt_image::record::{RegistersV1, RestartV1, RseqV1, SchedV1, ThreadV1};
 use ckpt_sys::arch::Gpr;
 use ckpt_sys::inject::{self, Answers, Batch, Standing};
 use ckpt_sys::memory::ProcessMemory;
-use ckpt_sys::proc::status::Status;
+use ckpt_sys::proc::status::{OpenStatus, Status};
 use ckpt_sys::ptrace::{self, Queue, RseqConfiguration};
 use ckpt_sys::{RemoteAddr, SysError, raw, sched};
 use std::collections::HashMap;
@@ -52,7 +52,10 @@ impl Still {
         }
         let sigmask = ptrace::sigmask(tid)?;
         let waits = |pending: u64| pending & !sigmask != 0;
-        let status = Status::of(view.pid, tid)?;
+        let status = match view.statuses.get(&tid) {
+            Some(open) => open.read()?,
+            None => Status::of(view.pid, tid)?,
+        };
         let interrupted = Interrupted {
             pid: view.pid,
             tid,
@@ -110,6 +113,8 @@ pub(crate) struct View<'a> {
     pub(crate) pid: i32,
     /// When they last ran.
     pub(crate) last_ran: &'a LastRan,
+    /// Their status, by thread; of those that are not there it has to be looked for.
+    pub(crate) statuses: &'a HashMap<i32, OpenStatus>,
     /// CLOCK_MONOTONIC at the freeze.
     pub(crate) now: i64,
     /// What the parent checkpoint says of their calls.

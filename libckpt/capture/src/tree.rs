@@ -7,7 +7,7 @@ use crate::freeze::{self, Freeze, Known, STOP_LIMIT};
 use crate::orphans::{Orphans, Search};
 use ckpt_image::record::DeadTaskV1;
 use ckpt_sys::inject::Scratch;
-use ckpt_sys::proc::{stat::Stat, threads};
+use ckpt_sys::proc::{stand_in, stat::Stat, threads};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ fn find_members(root: i32, search: &Search<'_>) -> Vec<i32> {
 }
 
 fn is_dead(pid: i32) -> bool {
-    Stat::of(pid, pid).map_or(true, |stat| matches!(stat.state, 'Z' | 'X'))
+    Stat::of(pid, pid).map_or(true, |stat| matches!(stat.state, 'Z' | 'X')) && !stand_in::look(pid)
 }
 
 /// One process all of whose threads are stopped.
@@ -88,7 +88,7 @@ impl Tree {
             known.asked = freeze::ask(&found)?;
             frozen.thaw()?;
         } else if let Some(mut standstill) = standstill {
-            standstill.begin();
+            standstill.begin()?;
             capture::point("capture.standstill")?;
             known.asked = freeze::ask(&find_members(root, &search))?;
         }
@@ -172,11 +172,8 @@ impl Tree {
 
     /// Kills all processes where they stand, and waits until they are gone but for their parents' waits.
     pub(crate) fn kill(self) -> CaptureResult<()> {
-        let mut outcome = Ok(());
-        for member in self.members.into_iter().rev() {
-            outcome = outcome.and(member.freeze.kill());
-        }
-        outcome
+        // Children first.
+        freeze::kill_all(self.members.into_iter().rev().map(|member| member.freeze).collect())
     }
 }
 

@@ -2,6 +2,7 @@
 use crate::error::{CaptureError, CaptureResult};
 use crate::namespaces::Further;
 use crate::objects::Objects;
+use crate::userfaultfd::{NOT_SAVED, UNREGISTER};
 use crate::{aio, content, files, mapped_file, tmpfs};
 use ckpt_image::record::{AioRingV1, BackingV1, FileIdent, MappedFileV1, VmaV1, vma_flags};
 use ckpt_sys::inject::Injector;
@@ -123,6 +124,7 @@ pub(crate) fn capture_vma(
         MappingKind::AioRing => BackingV1::AioRing(AioRingV1::default()),
         MappingKind::HugeAnonymous => BackingV1::HugeAnonymous { page_size: mapping.page_size },
         MappingKind::IoUring => BackingV1::IoUring { inode: mapping.inode, offset },
+        MappingKind::PacketRings => BackingV1::PacketRings { inode: mapping.inode, shared: mapping.shared },
         MappingKind::Shmem { memfd_name } => {
             let shmem = match mapped_file::open(pid, mapping)? {
                 Some(file) => content::shmem(objects, &file, memfd_name)?,
@@ -180,6 +182,20 @@ pub(crate) fn capture_vma(
     })
 }
 
+/// Refuses a file that could not be opened for writing again: the mount that its path leads to now is another than it was, or was made read-only by force.
+fn check_writable(pid: i32, mapping: &Mapping, path: &Path) -> CaptureResult<()> {
+    let told = nix::sys::statvfs::statvfs(path);
+    if told.is_ok_and(|told| told.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY)) {
+        return Err(refusal(
+            pid,
+            mapping,
+            "it is shared and may be written to, and its file is on a mount that is read-only now",
+            "Make the mount writable (mount -o remount,rw) before saving",
+        ));
+    }
+    Ok(())
+}
+
 fn record_flags(mapping: &Mapping) -> u64 {
     FLAGS.iter().filter(|(flag, _)| mapping.has_flag(flag)).fold(0, |bits, (_, bit)| bits | bit)
 }
@@ -212,6 +228,7 @@ enum MappingKind {
     Vsyscall,
     AioRing,
     IoUring,
+    PacketRings,
     HugeAnonymous,
 }
 
@@ -255,6 +272,10 @@ impl Files {
                 ),
             };
         }
+        // Whether the socket is one that has rings is looked at when the descriptors are known.
+        if files::is_of_socket(mapping) {
+            return Ok(MappingKind::PacketRings);
+        }
         if mapping.has_flag(b"pf") || mapping.has_flag(b"io") || mapping.has_flag(b"mm") {
             return refuse("it is a device's memory", "Close the device before saving");
         }
@@ -264,16 +285,14 @@ impl Files {
                 "Run the program without them (GLIBC_TUNABLES)",
             );
         }
-        if mapping.has_flag(b"um") || mapping.has_flag(b"ui") {
-            return refuse(
-                "the program handles its page faults itself (userfaultfd)",
-                "Save when the program has unregistered it",
-            );
+        let is_anonymous = mapping.inode == 0 && (mapping.path.is_empty() || mapping.path.starts_with(b"["));
+        if mapping.has_flag(b"ui") || mapping.has_flag(b"um") && mapping.has_flag(b"ht") {
+            return refuse(NOT_SAVED, UNREGISTER);
         }
         if mapping.has_flag(b"ht") {
             return self.huge_kind(pid, mapping);
         }
-        if mapping.inode == 0 && (mapping.path.is_empty() || mapping.path.starts_with(b"[")) {
+        if is_anonymous {
             return Ok(MappingKind::Anonymous);
         }
         if aio::is_ring(mapping) {
@@ -333,7 +352,11 @@ impl Files {
         if !meta.is_file() && (mapping.shared || !zero) {
             return refuse("it maps neither memory nor a regular file", "Close the device before saving");
         }
-        let unlinked = meta.is_file() && !leads_to(&self.further.seen(pid, &mapping.path), &meta);
+        let seen = self.further.seen(pid, &mapping.path);
+        let unlinked = meta.is_file() && !leads_to(&seen, &meta);
+        if mapping.shared && mapping.has_flag(b"mw") && !unlinked {
+            check_writable(pid, mapping, &seen)?;
+        }
         Ok(MappingKind::File { meta, unlinked })
     }
 }

@@ -54,7 +54,7 @@ pub fn make(injector: &mut Injector<'_>, flags: u64) -> DirtyResult<Result<Owned
 /// Descriptors of userfaultfds in process `pid` that an installation left when its own process was killed in the middle: no handshake was made,
 /// which a program makes at once.
 pub fn leftovers(pid: i32) -> SysResult<Vec<RawFd>> {
-    let path = format!("/proc/{pid}/fd");
+    let path = ckpt_sys::proc::path(pid, "fd");
     let list = std::fs::read_dir(&path).map_err(|error| SysError::new("readdir", &path, error))?;
     let mut found = Vec::new();
     for entry in list.flatten() {

@@ -157,6 +157,13 @@ impl Tracker {
         self.uffd.is_some()
     }
 
+    /// Gives up tracking, so that the process itself may register all of its memory; it may run.
+    pub fn detach(&mut self) -> SysResult<()> {
+        self.reset()?;
+        self.uffd = None;
+        Ok(())
+    }
+
     /// Has the process make a userfaultfd for us, if there is none. Without one (not permitted, kernel too old) all pages count as dirty each time.
     pub fn attach(&mut self, injector: &mut Injector<'_>) -> DirtyResult<()> {
         if self.uffd.is_none() {
@@ -170,7 +177,11 @@ impl Tracker {
     pub fn collect(&mut self, range: Range<u64>, kind: Kind) -> SysResult<Pages> {
         let mut regions = Vec::new();
         self.scan(range.clone(), self.remarkable(kind), &mut regions)?;
-        let pages = Pages::sort(range.clone(), &regions, kind, &self.doubtful);
+        let mut pages = Pages::sort(range.clone(), &regions, kind, &self.doubtful);
+        if self.uffd.is_none() {
+            // Somebody else's protection tells nothing of ours.
+            pages.dirty.clone_from(&pages.populated);
+        }
         if !pages.dirty.is_empty() && self.register(range.clone()) {
             let mut protected = Vec::new();
             for span in spans(&pages.dirty) {

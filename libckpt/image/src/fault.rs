@@ -6,6 +6,7 @@
 //! reached, but for the first N times. Actions:
 //! - `kill`: SIGKILL to this process.
 //! - `error`, `error=ENOSPC`: the point returns EIO or ENOSPC as if the system had.
+//! - `stop`: SIGSTOP to this process; it goes on with the next SIGCONT.
 //! - `kill-parent`, `kill-pid=PID`: SIGKILL to another process; this one goes on.
 use std::io;
 
@@ -44,6 +45,7 @@ mod active {
     #[derive(Debug, Clone, Copy, PartialEq)]
     pub(super) enum Action {
         Kill,
+        Stop,
         Error(i32),
         KillPid(Pid),
         KillParent,
@@ -69,6 +71,7 @@ mod active {
         let name = parts.next()?.to_owned();
         let action = match parts.next()? {
             "kill" => Action::Kill,
+            "stop" => Action::Stop,
             "error" | "error=EIO" => Action::Error(libc::EIO),
             "error=ENOSPC" => Action::Error(libc::ENOSPC),
             "kill-parent" => Action::KillParent,
@@ -100,6 +103,7 @@ mod active {
                         std::thread::park();
                     }
                 }
+                Action::Stop => kill(getpid(), Signal::SIGSTOP)?,
                 Action::Error(errno) => return Err(io::Error::from_raw_os_error(errno)),
                 Action::KillPid(pid) => kill(pid, Signal::SIGKILL)?,
                 Action::KillParent => kill(getppid(), Signal::SIGKILL)?,
@@ -112,6 +116,7 @@ mod active {
     fn the_variable_is_understood() {
         for (text, action, skip) in [
             ("a.b:kill", Action::Kill, 0),
+            ("a.b:stop", Action::Stop, 0),
             ("a.b:error:skip=3", Action::Error(libc::EIO), 3),
             ("a.b:error=ENOSPC:skip 2", Action::Error(libc::ENOSPC), 2),
             ("a.b:kill-parent", Action::KillParent, 0),

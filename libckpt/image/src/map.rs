@@ -1,5 +1,8 @@
 //! Maps from ranges of pages to where they are.
+mod extents;
+
 use crate::page::Space;
+use extents::Extents;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -91,6 +94,11 @@ impl<V: Value> Extent<V> {
         self.first + self.count
     }
 
+    /// Whether `next` goes on where this one ends.
+    fn goes_on_in(&self, next: &Self) -> bool {
+        self.end() == next.first && self.value.advance(self.count) == next.value
+    }
+
     /// The part of it within `range`, if any.
     fn clip(&self, range: &Range<u64>) -> Option<Self> {
         let first = self.first.max(range.start);
@@ -102,9 +110,6 @@ impl<V: Value> Extent<V> {
         })
     }
 }
-
-/// Extents of one space by first page: count and value.
-type Extents<V> = BTreeMap<u64, (u64, V)>;
 
 /// A map from pages to values, kept as extents that do not overlap.
 #[derive(Debug, Clone)]
@@ -129,24 +134,61 @@ impl<V: Value> ExtentMap<V> {
 
     /// All extents by space and page.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Space, Extent<V>)> {
-        self.spaces.iter().flat_map(|(space, extents)| {
-            extents.iter().map(|(first, (count, value))| {
-                (*space, Extent { first: *first, count: *count, value: *value })
-            })
-        })
+        self.spaces.iter().flat_map(|(space, extents)| extents.iter().map(|e| (*space, e)))
     }
 
     /// The extents of a space within `range`, clipped to it, by rising page.
     pub(crate) fn range(&self, space: Space, range: Range<u64>) -> impl Iterator<Item = Extent<V>> {
         let extents = self.spaces.get(&space).filter(|_| range.start < range.end);
-        let from = extents
-            .and_then(|e| e.range(..=range.start).next_back())
-            .map_or(range.start, |(first, _)| *first);
-        extents.map(|e| e.range(from..range.end)).into_iter().flatten().filter_map(
-            move |(first, (count, value))| {
-                Extent { first: *first, count: *count, value: *value }.clip(&range)
-            },
-        )
+        let around = extents.map(|extents| extents.around(range.start)).into_iter().flatten();
+        let end = range.end;
+        around.take_while(move |e| e.first < end).filter_map(move |e| e.clip(&range))
+    }
+
+    /// Of extents in any order; None if two of them have a page in common.
+    pub(crate) fn of(mut all: Vec<(Space, Extent<V>)>) -> Option<Self> {
+        all.sort_unstable_by_key(|(space, e)| (*space, e.first));
+        let overlap =
+            |pair: &[(Space, Extent<V>)]| pair[0].0 == pair[1].0 && pair[0].1.end() > pair[1].1.first;
+        if all.windows(2).any(overlap) {
+            return None;
+        }
+        Some(Self::rising(all))
+    }
+
+    /// Of extents by space and page that do not overlap, which takes a fraction of the time that it takes to insert them.
+    pub(crate) fn rising(all: impl IntoIterator<Item = (Space, Extent<V>)>) -> Self {
+        let mut rows: Vec<(Space, Row<V>)> = Vec::new();
+        let mut all = all.into_iter();
+        while let Some((space, e)) = all.next() {
+            match rows.last_mut() {
+                Some((last, row)) if *last == space => row.push(e),
+                _ => {
+                    debug_assert!(rows.last().is_none_or(|(last, _)| *last < space));
+                    let mut row = Row(Vec::with_capacity(1 + all.size_hint().0));
+                    row.push(e);
+                    rows.push((space, row));
+                }
+            }
+        }
+        Self { spaces: rows.into_iter().map(|(space, row)| (space, row.extents())).collect() }
+    }
+
+    /// The same pages with other values.
+    pub(crate) fn with<W: Value>(&self, mut value: impl FnMut(V) -> W) -> ExtentMap<W> {
+        let mut row = |extents: &Extents<V>| {
+            let mut row = Row(Vec::with_capacity(extents.len()));
+            extents
+                .iter()
+                .for_each(|e| row.push(Extent { first: e.first, count: e.count, value: value(e.value) }));
+            row.extents()
+        };
+        ExtentMap { spaces: self.spaces.iter().map(|(space, extents)| (*space, row(extents))).collect() }
+    }
+
+    /// The extents that are wanted.
+    pub(crate) fn retain(&mut self, wanted: impl Fn(V) -> bool) {
+        self.spaces.values_mut().for_each(|extents| extents.retain(|e| wanted(e.value)));
     }
 
     /// Gives pages a value, whatever they had before.
@@ -154,69 +196,76 @@ impl<V: Value> ExtentMap<V> {
         if count == 0 {
             return;
         }
-        self.remove(space, first..first + count);
         let extents = self.spaces.entry(space).or_default();
         let mut extent = Extent { first, count, value };
-        if let Some((before, (n, v))) = extents.range(..first).next_back().map(|(f, e)| (*f, *e))
-            && before + n == first
-            && v.advance(n) == value
-        {
-            extent = Extent { first: before, count: n + count, value: v };
+        match extents.last_mut() {
+            Some(last) if last.goes_on_in(&extent) => {
+                last.count += count;
+                return;
+            }
+            Some(last) if last.end() > first => {}
+            _ => {
+                extents.insert(extent);
+                return;
+            }
         }
-        if let Some((n, v)) = extents.get(&extent.end()).copied()
-            && extent.value.advance(extent.count) == v
+        self.remove(space, first..first + count);
+        let extents = self.spaces.entry(space).or_default();
+        if let Some(before) = extents.before(first)
+            && before.goes_on_in(&extent)
         {
-            extents.remove(&extent.end());
-            extent.count += n;
+            extents.remove(before.first);
+            extent = Extent { count: before.count + count, ..before };
         }
-        extents.insert(extent.first, (extent.count, extent.value));
+        if let Some(after) = extents.at(extent.end())
+            && extent.goes_on_in(&after)
+        {
+            extents.remove(after.first);
+            extent.count += after.count;
+        }
+        extents.insert(extent);
     }
 
     /// Takes pages out.
     pub(crate) fn remove(&mut self, space: Space, range: Range<u64>) {
-        let hit: Vec<_> = self.range(space, range.clone()).map(|e| e.first).collect();
-        if hit.is_empty() {
-            return;
-        }
-        let Some(extents) = self.spaces.get_mut(&space) else { return };
-        for clipped in hit {
-            let Some((first, (count, value))) = extents.range(..=clipped).next_back().map(|(f, e)| (*f, *e))
-            else {
-                continue;
-            };
-            extents.remove(&first);
-            let whole = Extent { first, count, value };
-            let kept = [whole.clip(&(first..range.start)), whole.clip(&(range.end..whole.end()))];
-            for e in kept.into_iter().flatten() {
-                extents.insert(e.first, (e.count, e.value));
-            }
+        let Some(extents) = self.spaces.get_mut(&space).filter(|_| !range.is_empty()) else { return };
+        let around = extents.around(range.start).take_while(|e| e.first < range.end);
+        let hit: Vec<_> = around.filter(|e| e.end() > range.start).collect();
+        for whole in hit {
+            extents.remove(whole.first);
+            let kept = [whole.clip(&(whole.first..range.start)), whole.clip(&(range.end..whole.end()))];
+            kept.into_iter().flatten().for_each(|e| extents.insert(e));
         }
     }
 
     /// The part of it that is in `set`.
     pub(crate) fn within(&self, set: &PageSet) -> Self {
-        let mut out = Self::default();
-        for (space, live) in set.iter() {
-            for e in self.range(space, live.first..live.end()) {
-                out.insert(space, e.first, e.count, e.value);
-            }
-        }
-        out
+        let both = |(space, live): (&Space, &Extents<()>)| {
+            let mut row = Row(Vec::with_capacity(self.spaces.get(space)?.len()));
+            live.iter().for_each(|live| self.range(*space, live.first..live.end()).for_each(|e| row.push(e)));
+            Some((*space, row.extents()))
+        };
+        Self { spaces: set.spaces.iter().filter_map(both).collect() }
     }
 
     /// The pages that it has.
     pub(crate) fn pages(&self) -> PageSet {
-        let mut out = PageSet::default();
-        for (space, e) in self.iter() {
-            out.insert(space, e.first, e.count, ());
-        }
-        out
+        self.with(|_| ())
     }
 
     /// Puts all of `other` over it.
     pub(crate) fn overlay(&mut self, other: &Self) {
-        for (space, e) in other.iter() {
-            self.insert(space, e.first, e.count, e.value);
+        // An insertion takes some times longer than to pass an extent by.
+        const FEW: usize = 16;
+        for (space, over) in &other.spaces {
+            let under = self.spaces.entry(*space).or_default();
+            if over.len() > under.len() / FEW {
+                *under = laid_over(under, over);
+                continue;
+            }
+            for e in over.iter() {
+                self.insert(*space, e.first, e.count, e.value);
+            }
         }
     }
 
@@ -225,6 +274,48 @@ impl<V: Value> ExtentMap<V> {
     pub(crate) fn count(&self) -> u64 {
         self.iter().map(|(_, e)| e.count).sum()
     }
+}
+
+/// Extents in rising order, those joined that follow from the one before.
+struct Row<V>(Vec<Extent<V>>);
+
+impl<V: Value> Row<V> {
+    fn push(&mut self, e: Extent<V>) {
+        match self.0.last_mut() {
+            Some(last) if last.goes_on_in(&e) => last.count += e.count,
+            _ => {
+                debug_assert!(self.0.last().is_none_or(|last| last.end() <= e.first));
+                self.0.push(e);
+            }
+        }
+    }
+
+    fn extents(self) -> Extents<V> {
+        Extents::of(self.0)
+    }
+}
+
+/// All of `over`, and of `under` what is not below it.
+fn laid_over<V: Value>(under: &Extents<V>, over: &Extents<V>) -> Extents<V> {
+    let mut row = Row(Vec::with_capacity(under.len() + 2 * over.len()));
+    let mut over = over.iter().peekable();
+    let mut covered = 0;
+    for e in under.iter() {
+        let mut at = e.first.max(covered);
+        loop {
+            while let Some(next) = over.next_if(|next| next.first <= at) {
+                row.push(next);
+                covered = next.end();
+                at = at.max(covered);
+            }
+            let end = over.peek().map_or(e.end(), |next| next.first.min(e.end()));
+            let Some(piece) = e.clip(&(at..end)) else { break };
+            row.push(piece);
+            at = end;
+        }
+    }
+    over.for_each(|e| row.push(e));
+    row.extents()
 }
 
 impl PageSet {
@@ -261,6 +352,42 @@ mod tests {
         map.insert(S, 4, 2, at(4));
         assert_eq!(map.iter().count(), 1);
         assert_eq!(map.count(), 15);
+    }
+
+    #[test]
+    fn what_is_laid_over_is_as_if_inserted_one_by_one() {
+        // A few thousand small cases, told apart by the bits of a number.
+        let map = |bits: u64, slot: u64| {
+            let mut map = ExtentMap::default();
+            for page in (0..12).filter(|page| bits >> page & 1 == 1) {
+                map.insert(
+                    S,
+                    page,
+                    1,
+                    if bits >> (page + 12) & 1 == 1 { at(slot + page) } else { at(100 * page) },
+                );
+            }
+            map
+        };
+        let mut number = 88_172_645_463_325_252_u64;
+        for _ in 0..4000 {
+            number ^= number << 13;
+            number ^= number >> 7;
+            number ^= number << 17;
+            let (under, over) = (map(number & 0xff_ffff, 1000), map(number >> 24, 2000));
+            let mut wanted = under.clone();
+            over.iter().for_each(|(space, e)| wanted.insert(space, e.first, e.count, e.value));
+            let mut got = under.clone();
+            got.overlay(&over);
+            assert!(got.iter().eq(wanted.iter()), "{under:?} {over:?}");
+            let again = ExtentMap::of(got.iter().collect::<Vec<_>>().into_iter().rev().collect());
+            assert!(again.expect("no page twice").iter().eq(wanted.iter()));
+        }
+        assert!(ExtentMap::of(vec![(S, extent_at(0, 3)), (S, extent_at(2, 3))]).is_none());
+    }
+
+    fn extent_at(first: u64, count: u64) -> Extent<Place> {
+        Extent { first, count, value: at(first) }
     }
 
     #[test]

@@ -172,7 +172,7 @@ fn check_records(body: &[u8]) {
         at += 48 + length;
     }
     kinds.dedup();
-    assert_eq!(kinds, (1..=22).collect::<Vec<u8>>());
+    assert_eq!(kinds, (1..=23).collect::<Vec<u8>>());
 }
 
 fn check_index(body: &[u8], packs: &mut Vec<String>) -> usize {

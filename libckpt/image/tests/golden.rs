@@ -82,6 +82,7 @@ fn check_records(image: &Image) {
         "cgroups": read_kind::<CgroupsV1>(image),
         "unshared": read_kind::<UnsharedV1>(image),
         "further_namespace": read_kind::<FurtherNamespaceV1>(image),
+        "memory_policy": read_kind::<MemoryPolicyV1>(image),
     });
     for (kind, records) in expected().as_object().unwrap() {
         assert_eq!(found[kind], *records, "{kind}");
@@ -161,6 +162,7 @@ fn write() {
     write_kind::<CgroupsV1>(&mut w, &records["cgroups"]);
     write_kind::<UnsharedV1>(&mut w, &records["unshared"]);
     write_kind::<FurtherNamespaceV1>(&mut w, &records["further_namespace"]);
+    write_kind::<MemoryPolicyV1>(&mut w, &records["memory_policy"]);
     w.live(MM, 0, 80).unwrap();
     w.live(SHM, 1, 1).unwrap();
     w.live(GHOST, 0, 2).unwrap();

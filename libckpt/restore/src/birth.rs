@@ -10,6 +10,7 @@ use crate::leader::{self, Leader, Patience};
 use crate::namespaces::{Further, Whereabouts};
 use crate::records::Records;
 use crate::restore::RootBirth;
+use crate::thread::place_clone_args;
 use crate::{files, mm};
 use ckpt_image::Image;
 use ckpt_image::record::MmId;
@@ -63,6 +64,8 @@ pub(crate) struct Births<'a, 'c, 'm> {
     pub(crate) further: &'a Further,
     /// Who is in which of them.
     pub(crate) whereabouts: Whereabouts,
+    /// Who is in which PID namespace, as [`crate::inner_pids`] counts them.
+    pub(crate) homes: BTreeMap<i32, Option<usize>>,
     /// What comes late of their memory.
     pub(crate) late: Option<&'a Plan>,
     /// Their control groups.
@@ -71,7 +74,7 @@ pub(crate) struct Births<'a, 'c, 'm> {
 
 impl<'m> Births<'_, '_, 'm> {
     /// Makes all processes.
-    pub(crate) fn carry_out(mut self, steps: &[Step]) -> RestoreResult<Family<'m>> {
+    pub(crate) fn carry_out(mut self, steps: &[Step]) -> RestoreResult<(Family<'m>, Whereabouts)> {
         let mut family = Family::new();
         // Pids of helpers that have none in the plan.
         let mut helpers = BTreeMap::new();
@@ -83,6 +86,7 @@ impl<'m> Births<'_, '_, 'm> {
                     let memory = open_memory(pid, slot)?;
                     let builder = Builder::new(leader::take_hold(pid, memory, self.records.mms())?);
                     self.seats.seat_process(pid, 0);
+                    self.homes.insert(pid, None);
                     self.settle(pid, &mut family, Member { leader, builder })?;
                 }
                 Step::Birth { pid, parent } => {
@@ -93,7 +97,10 @@ impl<'m> Births<'_, '_, 'm> {
                     if let Some(memory) = self.memories.get(&parent).copied() {
                         self.memories.insert(made, memory);
                     }
-                    let leader = Leader::of(made);
+                    let mut leader = Leader::of(made);
+                    if self.homes.get(&made) != self.homes.get(&parent) {
+                        leader.is_first();
+                    }
                     match ptrace::wait(made)? {
                         Stop::Event => {}
                         stop => return Err(InjectError::Unexpected { tid: made, stop }.into()),
@@ -103,6 +110,7 @@ impl<'m> Births<'_, '_, 'm> {
                     let mut remote = Injector::on_scratch(made, made, memory, scratch)?;
                     remote.dies_with_us();
                     let mut builder = Builder::new(remote);
+                    builder.apart = self.homes.get(&made).is_some_and(Option::is_some);
                     let stays = self.records.task(made).is_some();
                     self.further.settle(&mut builder, &mut self.whereabouts, (made, parent), stays)?;
                     self.settle(made, &mut family, Member { leader, builder })?;
@@ -113,23 +121,22 @@ impl<'m> Births<'_, '_, 'm> {
                     self.masters.control(builder)?;
                 }
                 Step::Group { pid, pgid } => {
-                    let builder = &mut member(&mut family, pid)?.builder;
-                    let group = u64::from(pgid.unsigned_abs());
-                    builder.call("setpgid", &format!("group {pgid}"), libc::SYS_setpgid, &[0, group])?;
+                    self.set_group(&mut family, pid, pgid)?;
                 }
                 Step::Subreaper { pid, on } => subreaper(&mut family, real(pid), on)?,
                 Step::End { pid, parent } => {
                     let (pid, parent) = (real(pid), real(parent));
                     end(&mut family, pid, 0)?;
                     if let Some(parent) = family.get_mut(&parent) {
+                        let there = parent.builder.id_there(pid)?.unwrap_or(0);
                         let args =
-                            [u64::from(pid.unsigned_abs()), 0, u64::from(libc::__WALL.unsigned_abs()), 0];
+                            [u64::from(there.unsigned_abs()), 0, u64::from(libc::__WALL.unsigned_abs()), 0];
                         parent.builder.call("wait4", &format!("pid {pid}"), libc::SYS_wait4, &args)?;
                     }
                 }
             }
         }
-        Ok(family)
+        Ok((family, self.whereabouts))
     }
 
     /// Has process `parent` make process `pid`; its pid, another one if `pid` is negative.
@@ -142,22 +149,53 @@ impl<'m> Births<'_, '_, 'm> {
         if let Some(task) = task.filter(|task| task.ppid == parent) {
             flags |= self.records.shared_with_parent(task)?;
         }
-        let builder = &mut member(family, parent)?.builder;
+        let pids = &self.records.inner_pids;
+        let parents = self.homes.get(&parent).copied().flatten();
         if pid > 0 {
+            let home = pids.home(pid);
+            self.homes.insert(pid, home);
+            let numbers = pids.numbers(pid);
+            let way = self.further.way_to(pids, (pid, home), (parent, parents))?;
+            if way.is_new() {
+                flags |= libc::CLONE_NEWPID;
+            }
+            let builder = &mut member(family, parent)?.builder;
+            way.go(builder)?;
             let mut patience = Patience::new();
-            while !clone(builder, pid, flags, exit_signal)? {
+            while !clone(builder, &numbers, flags, exit_signal)? {
                 patience.wait_for(pid)?;
             }
+            way.come_back(builder)?;
             return Ok(pid);
         }
         let needed: Vec<i32> = self.records.tasks.iter().flat_map(|task| &task.tids).copied().collect();
         let dead: Vec<i32> = self.records.dead.iter().map(|dead| dead.pid).collect();
-        for pid in HELPER_PIDS.filter(|pid| !needed.contains(pid) && !dead.contains(pid)) {
-            if clone(builder, pid, flags, exit_signal)? {
+        let builder = &mut member(family, parent)?.builder;
+        let is_free = |pid: &i32| !needed.contains(pid) && !dead.contains(pid);
+        for pid in HELPER_PIDS.filter(is_free) {
+            if clone(builder, &pids.same_in_all(parents, pid), flags, exit_signal)? {
+                self.homes.insert(pid, parents);
                 return Ok(pid);
             }
         }
         Err(RestoreError::Inconsistent { what: "no pid is free for a helper".into() })
+    }
+
+    /// Has a process join a group, or lead a new one of its own pid. A group that is not seen where it is is chosen for it by its parent.
+    fn set_group(&self, family: &mut Family<'m>, pid: i32, pgid: i32) -> RestoreResult<()> {
+        let own = &mut member(family, pid)?.builder;
+        let (builder, process, group) = match own.id_there(pgid)?.filter(|group| *group != 0) {
+            Some(group) => (own, 0, group),
+            None => {
+                let parent = self.records.task(pid).map_or(0, |task| task.ppid);
+                let builder = &mut member(family, parent)?.builder;
+                let there = |id: i32| Ok::<_, RestoreError>(builder.id_there(id)?.unwrap_or(0));
+                let (process, group) = (there(pid)?, there(pgid)?);
+                (builder, process, group)
+            }
+        };
+        let args = [u64::from(process.unsigned_abs()), u64::from(group.unsigned_abs())];
+        builder.call("setpgid", &format!("group {pgid}"), libc::SYS_setpgid, &args).map(drop)
     }
 
     /// Gives a process that was just made what its children may inherit.
@@ -171,7 +209,14 @@ impl<'m> Births<'_, '_, 'm> {
             if own {
                 let inherited = self.memories.insert(pid, mm.id);
                 let parent = self.records.mms().iter().find(|mm| Some(mm.id) == inherited);
-                mm::restore_mm(builder, self.contents, self.image, mm, parent, self.late)?;
+                mm::restore_mm(
+                    builder,
+                    self.contents,
+                    self.image,
+                    mm,
+                    parent,
+                    (self.late, &self.records.handled_faults),
+                )?;
             }
         }
         family.insert(pid, member);
@@ -191,17 +236,14 @@ pub(crate) fn member<'f, 'm>(family: &'f mut Family<'m>, pid: i32) -> RestoreRes
     family.get_mut(&pid).ok_or_else(missing)
 }
 
-/// Whether the process could be made: not while its pid is taken.
-fn clone(builder: &mut Builder<'_>, pid: i32, flags: i32, exit_signal: i32) -> RestoreResult<bool> {
-    let set_tid = builder.place(&pid.to_ne_bytes())?.get();
+/// Whether a process with the ids `numbers`, the innermost first, could be made: not while one is taken.
+fn clone(builder: &mut Builder<'_>, numbers: &[i32], flags: i32, exit_signal: i32) -> RestoreResult<bool> {
     let args = CloneArgs {
         flags: u64::from(flags.unsigned_abs()),
         exit_signal: u64::from(exit_signal.unsigned_abs()),
-        set_tid,
-        set_tid_size: 1,
         ..CloneArgs::default()
     };
-    let at = builder.place(&args.to_bytes())?.get();
+    let at = place_clone_args(builder, args, numbers)?;
     match builder.remote.syscall(libc::SYS_clone3, &[at, CLONE_ARGS_SIZE])? {
         Ok(_) => Ok(true),
         Err(Errno::EEXIST) => Ok(false),
@@ -210,7 +252,7 @@ fn clone(builder: &mut Builder<'_>, pid: i32, flags: i32, exit_signal: i32) -> R
             Err(RestoreError::Remote {
                 pid: parent,
                 call: "clone3",
-                object: format!("child process {pid}"),
+                object: format!("child process {}", numbers.last().copied().unwrap_or(0)),
                 errno,
             })
         }

@@ -2,18 +2,36 @@
 use crate::error::{RestoreError, RestoreResult};
 use ckpt_sys::RemoteAddr;
 use ckpt_sys::inject::Injector;
+use ckpt_sys::proc::status::Status;
 
 /// A process under construction: held by ptrace, running system calls on our behalf.
 #[derive(Debug)]
 pub(crate) struct Builder<'m> {
     /// Runs them in one of its threads.
     pub(crate) remote: Injector<'m>,
+    /// It is where paths of /proc do not lead to what they lead this process to.
+    pub(crate) apart: bool,
 }
 
 impl<'m> Builder<'m> {
     /// A builder whose calls run through `remote`.
     pub(crate) fn new(remote: Injector<'m>) -> Self {
-        Self { remote }
+        Self { remote, apart: false }
+    }
+
+    /// The id by which the thread knows a process, thread or process group with the id `id` here, whose leader is there. None: it does not see it.
+    pub(crate) fn id_there(&self, id: i32) -> RestoreResult<Option<i32>> {
+        let level = Status::of(self.remote.pid(), self.remote.tid())?.ids("NSpid").len();
+        if level < 2 {
+            return Ok(Some(id));
+        }
+        let ids = Status::of(id, id).map(|status| status.ids("NSpid")).unwrap_or_default();
+        Ok(ids.get(level - 1).copied())
+    }
+
+    /// As [`Self::id_there`], of the process and the thread themselves.
+    pub(crate) fn own_ids(&self) -> RestoreResult<(i32, i32)> {
+        Ok(Status::of(self.remote.tid(), self.remote.tid())?.inner_ids())
     }
 
     /// Runs system call `nr`; `call` and `object` name it in the error.

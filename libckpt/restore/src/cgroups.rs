@@ -3,7 +3,7 @@
 //! All groups are made, and the files by which threads are moved are opened, outside of the job's namespaces: within, less is allowed.
 use crate::error::{RestoreError, RestoreResult};
 use ckpt_image::Image;
-use ckpt_image::record::{CgroupHierarchyV1, CgroupV1, CgroupsV1};
+use ckpt_image::record::{CgroupHierarchyV1, CgroupV1, CgroupsV1, FurtherNamespaceV1, NamespaceContentsV1};
 use ckpt_sys::SysError;
 use ckpt_sys::cgroup::{self, Hierarchy};
 use std::collections::{BTreeMap, HashSet};
@@ -29,6 +29,8 @@ pub struct Cgroups {
 #[derive(Debug)]
 struct Place {
     record: CgroupHierarchyV1,
+    /// Where cgroup namespaces begin that the job's root is not in, by their places among the records.
+    further_roots: BTreeMap<usize, Vec<u8>>,
     hierarchy: Hierarchy,
     /// Where this process is.
     ours: Vec<u8>,
@@ -61,10 +63,13 @@ impl Cgroups {
         let here: BTreeMap<String, Vec<u8>> =
             cgroup::own()?.into_iter().map(|at| (at.hierarchy, at.path)).collect();
         let mut cgroups = Self::default();
+        let further: Vec<FurtherNamespaceV1> = image.records()?;
         for hierarchy in record.hierarchies {
-            let hierarchy = moved::below(hierarchy, roots);
+            let (hierarchy, further_roots) =
+                moved::below(hierarchy.clone(), further_roots(&further, &hierarchy.name), roots);
             let ours = here.get(&hierarchy.name);
             let is_wanted = hierarchy.namespace_root.is_some()
+                || !further_roots.is_empty()
                 || hierarchy.groups.iter().any(|group| group.own)
                 || hierarchy
                     .members
@@ -84,7 +89,7 @@ impl Cgroups {
             match Hierarchy::open(name) {
                 Ok(open) => {
                     let ours = ours.cloned().unwrap_or_else(|| b"/".to_vec());
-                    cgroups.places.push(Place::new(hierarchy, open, ours));
+                    cgroups.places.push(Place::new(hierarchy, further_roots, open, ours));
                     // In the vector at once, so that what is made is removed again.
                     if let Some(place) = cgroups.places.last_mut() {
                         place.make()?;
@@ -103,18 +108,26 @@ impl Cgroups {
         self.kept = true;
     }
 
-    /// Moves this process to where the job's cgroup namespace begins, for as long as `work` takes.
-    pub(crate) fn in_roots<T>(&self, work: impl FnOnce() -> Result<T, SysError>) -> Result<T, SysError> {
+    /// Moves this process to where a cgroup namespace begins, for as long as `work` takes: that of the job's root (None), or the further one of record `at`.
+    pub(crate) fn in_roots_of<T>(
+        &self,
+        at: Option<usize>,
+        work: impl FnOnce() -> Result<T, SysError>,
+    ) -> Result<T, SysError> {
         let mut back = Vec::new();
         for place in &self.places {
-            let Some(root) = &place.record.namespace_root else { continue };
+            let root = match at {
+                Some(at) => place.further_roots.get(&at),
+                None => place.record.namespace_root.as_ref(),
+            };
+            let Some(root) = root else { continue };
             let (Some(there), Some(here)) = (place.seats.get(root), place.seats.get(&place.ours)) else {
                 continue;
             };
             match place.write(&there.processes, root, "0") {
                 Ok(()) => back.push((place, here)),
                 Err(error) => {
-                    tracing::warn!(%error, "the cgroup namespace of the job begins at the restoring command's group")
+                    tracing::warn!(%error, "a cgroup namespace of the job begins at the restoring command's group")
                 }
             }
         }
@@ -143,8 +156,14 @@ impl Drop for Cgroups {
 }
 
 impl Place {
-    fn new(record: CgroupHierarchyV1, hierarchy: Hierarchy, ours: Vec<u8>) -> Self {
-        Self { record, hierarchy, ours, made: Vec::new(), seats: BTreeMap::new(), opened: BTreeMap::new() }
+    fn new(
+        record: CgroupHierarchyV1,
+        further_roots: BTreeMap<usize, Vec<u8>>,
+        hierarchy: Hierarchy,
+        ours: Vec<u8>,
+    ) -> Self {
+        let (made, seats, opened) = Default::default();
+        Self { record, further_roots, hierarchy, ours, made, seats, opened }
     }
 
     fn make(&mut self) -> RestoreResult<()> {
@@ -157,24 +176,25 @@ impl Place {
         outcome?;
         let root = self.record.namespace_root.clone();
         let members = self.record.members.iter().map(|members| members.path.clone());
-        let wanted: HashSet<Vec<u8>> = members.chain(root.clone()).chain([self.ours.clone()]).collect();
+        let further = self.further_roots.values().cloned();
+        let wanted: HashSet<Vec<u8>> =
+            members.chain(root.clone()).chain(further).chain([self.ours.clone()]).collect();
         for path in wanted {
             if let Some(seat) = self.open_seat(&path) {
                 self.seats.insert(path, seat);
             }
         }
-        if let Some(root) = root {
-            if self.is_frozen(&root) {
-                return Err(RestoreError::Machine {
-                    reason: format!(
-                        "{}, in which the job's cgroup namespace begins, is frozen",
-                        self.hierarchy.describe(&root)
-                    ),
-                    remedy: "Thaw it, and restore again".into(),
-                });
-            }
-            self.open_settings(&root);
+        if let Some(frozen) = root.iter().chain(self.further_roots.values()).find(|root| self.is_frozen(root))
+        {
+            return Err(RestoreError::Machine {
+                reason: format!(
+                    "{}, in which a cgroup namespace of the job begins, is frozen",
+                    self.hierarchy.describe(frozen)
+                ),
+                remedy: "Thaw it, and restore again".into(),
+            });
         }
+        root.iter().for_each(|root| self.open_settings(root));
         Ok(())
     }
 
@@ -240,6 +260,18 @@ impl Place {
         file.write_all(text.as_bytes())
             .map_err(|error| SysError::new("write", self.hierarchy.describe(group), error))
     }
+}
+
+/// Where further cgroup namespaces begin in a hierarchy, by their places among the records.
+fn further_roots(records: &[FurtherNamespaceV1], hierarchy: &str) -> BTreeMap<usize, Vec<u8>> {
+    let root = |(at, record): (usize, &FurtherNamespaceV1)| match &record.contents {
+        NamespaceContentsV1::Cgroup(roots) => {
+            let (_, root) = roots.iter().find(|(name, _)| name == hierarchy)?;
+            Some((at, root.clone()))
+        }
+        _ => None,
+    };
+    records.iter().enumerate().filter_map(root).collect()
 }
 
 /// The job's own, and those that lead to them.

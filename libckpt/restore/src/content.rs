@@ -1,22 +1,25 @@
 //! Memory objects and unlinked files: made and filled by us, once each, and opened by the process under construction through our descriptors.
+use crate::canonical;
 use crate::error::{RestoreError, RestoreResult};
 use crate::files::Queues;
+use crate::memory_policy::MemoryPolicies;
 use crate::nameless::{self, Nameless};
 use crate::namespaces::Further;
 use crate::segment::Segments;
 use ckpt_image::Image;
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::record::{GhostId, GhostV1, ShmemId, ShmemV1};
+use ckpt_sys::canonical::Place;
 use ckpt_sys::huge_pages::{self, MemoryFile};
 use ckpt_sys::{SysError, memory};
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CString, OsStr};
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Permissions};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -42,6 +45,8 @@ pub(crate) struct Contents {
     pub(crate) nameless: Nameless,
     /// Namespaces that the job's root is not in.
     pub(crate) further: Rc<Further>,
+    /// From which NUMA nodes memory comes.
+    pub(crate) policies: Rc<MemoryPolicies>,
 }
 
 impl Contents {
@@ -160,16 +165,15 @@ fn make_memfd(name: &[u8], page_size: u64) -> RestoreResult<File> {
 /// A file that has the name of the old one for a moment; if another has that name now, or the directory is gone, one without any name.
 fn make_ghost(ghost: &GhostV1) -> RestoreResult<File> {
     let path = Path::new(OsStr::from_bytes(&ghost.path));
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(0o600);
-    if let Ok(file) = options.clone().create_new(true).open(path) {
-        std::fs::remove_file(path)
-            .map_err(|error| SysError::new("unlink", path.display().to_string(), error))?;
-        return Ok(file);
-    }
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    if let Ok(file) = options.clone().custom_flags(libc::O_TMPFILE).open(directory) {
-        return Ok(file);
+    if let Ok(place) = canonical::place(&ghost.path) {
+        if let Ok(file) = place.open(libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, 0o600) {
+            place.remove().map_err(|errno| SysError::new("unlink", path.display().to_string(), errno))?;
+            return Ok(file.into());
+        }
+        let directory = Place { name: ".".into(), ..place };
+        if let Ok(file) = directory.open(libc::O_RDWR | libc::O_TMPFILE, 0o600) {
+            return Ok(file.into());
+        }
     }
     tracing::warn!(path = %path.display(), "the unlinked file cannot be made again in its directory: it becomes memory");
     let name = path.file_name().map_or(&b"file"[..], OsStr::as_bytes);

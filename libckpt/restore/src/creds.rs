@@ -16,31 +16,15 @@ const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 
 /// Gives the thread of `builder` these credentials.
 pub(crate) fn restore_creds(builder: &mut Builder<'_>, creds: &CredsV1) -> RestoreResult<()> {
-    let tid = builder.remote.tid();
-    let status = Status::of(builder.remote.pid(), tid)?;
-    let object = format!("thread {tid}");
-    let words = |ids: &[u32]| -> Vec<u64> { ids.iter().map(|id| u64::from(*id)).collect() };
-    let is = |name: &str, ids: &[u64]| status.numbers(name) == ids;
-    if !is("Groups", &words(&creds.groups)) && !keeps_groups(tid, creds, &status)? {
-        let bytes: Vec<u8> = creds.groups.iter().flat_map(|group| group.to_ne_bytes()).collect();
-        let at = builder.place(&bytes)?.get();
-        let count = u64::try_from(creds.groups.len()).unwrap_or(0);
-        builder.call("setgroups", &object, libc::SYS_setgroups, &[count, at])?;
-    }
+    let status = Status::of(builder.remote.pid(), builder.remote.tid())?;
+    restore_groups(builder, creds, &status)?;
     let bounding = status.mask("CapBnd")?;
     for capability in 0..64 {
         if bounding & !creds.cap_bounding & (1 << capability) != 0 {
             builder.prctl("prctl(PR_CAPBSET_DROP)", &[PR_CAPBSET_DROP, capability, 0, 0, 0])?;
         }
     }
-    let changes_ids = !is("Uid", &words(&creds.uid)) || !is("Gid", &words(&creds.gid));
-    if changes_ids {
-        builder.prctl("prctl(PR_SET_SECUREBITS)", &[PR_SET_SECUREBITS, SECURE_WHILE_CHANGING, 0, 0, 0])?;
-        builder.call("setresgid", &object, libc::SYS_setresgid, &words(&creds.gid[..3]))?;
-        builder.call("setfsgid", &object, libc::SYS_setfsgid, &words(&creds.gid[3..]))?;
-        builder.call("setresuid", &object, libc::SYS_setresuid, &words(&creds.uid[..3]))?;
-        builder.call("setfsuid", &object, libc::SYS_setfsuid, &words(&creds.uid[3..]))?;
-    }
+    let changes_ids = restore_ids(builder, creds, &status)?;
     let secure = u64::from(creds.securebits);
     let capabilities_differ = status.mask("CapInh")? != creds.cap_inheritable
         || status.mask("CapPrm")? != creds.cap_permitted
@@ -65,6 +49,43 @@ pub(crate) fn restore_creds(builder: &mut Builder<'_>, creds: &CredsV1) -> Resto
         builder.prctl("prctl(PR_SET_NO_NEW_PRIVS)", &[PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0])?;
     }
     Ok(())
+}
+
+/// Gives the thread of `builder` the users and groups of these credentials; its capabilities stay.
+pub(crate) fn restore_users(builder: &mut Builder<'_>, creds: &CredsV1) -> RestoreResult<()> {
+    let status = Status::of(builder.remote.pid(), builder.remote.tid())?;
+    restore_groups(builder, creds, &status)?;
+    restore_ids(builder, creds, &status).map(drop)
+}
+
+fn words(ids: &[u32]) -> Vec<u64> {
+    ids.iter().map(|id| u64::from(*id)).collect()
+}
+
+fn restore_groups(builder: &mut Builder<'_>, creds: &CredsV1, status: &Status) -> RestoreResult<()> {
+    let tid = builder.remote.tid();
+    if status.numbers("Groups") != words(&creds.groups) && !keeps_groups(tid, creds, status)? {
+        let bytes: Vec<u8> = creds.groups.iter().flat_map(|group| group.to_ne_bytes()).collect();
+        let at = builder.place(&bytes)?.get();
+        let count = u64::try_from(creds.groups.len()).unwrap_or(0);
+        builder.call("setgroups", &format!("thread {tid}"), libc::SYS_setgroups, &[count, at])?;
+    }
+    Ok(())
+}
+
+/// Whether they were others.
+fn restore_ids(builder: &mut Builder<'_>, creds: &CredsV1, status: &Status) -> RestoreResult<bool> {
+    let object = format!("thread {}", builder.remote.tid());
+    let is = |name: &str, ids: &[u32]| status.numbers(name) == words(ids);
+    let changes_ids = !is("Uid", &creds.uid) || !is("Gid", &creds.gid);
+    if changes_ids {
+        builder.prctl("prctl(PR_SET_SECUREBITS)", &[PR_SET_SECUREBITS, SECURE_WHILE_CHANGING, 0, 0, 0])?;
+        builder.call("setresgid", &object, libc::SYS_setresgid, &words(&creds.gid[..3]))?;
+        builder.call("setfsgid", &object, libc::SYS_setfsgid, &words(&creds.gid[3..]))?;
+        builder.call("setresuid", &object, libc::SYS_setresuid, &words(&creds.uid[..3]))?;
+        builder.call("setfsuid", &object, libc::SYS_setfsuid, &words(&creds.uid[3..]))?;
+    }
+    Ok(changes_ids)
 }
 
 /// In a user namespace that a user made without help nobody may change groups: the thread has those of whoever restores it.

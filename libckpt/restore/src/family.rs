@@ -4,6 +4,10 @@
 //! their parent was born into are made before the parent leaves it; a process whose session is not one of its parent's is the orphan of one that
 //! was, and is made as such: by a helper that ends, under a subreaper. So are those that have no parent in the job: who adopts them is whoever
 //! adopts the root's children. A session or group whose leader has ended gets a helper in its place for the time.
+//!
+//! A process cannot name a group that has no id in its PID namespace. If it is in one, it was born into it: the first process of the namespace is put into
+//! that group by its parent before it has children.
+use crate::inner_pids::InnerPids;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A process that is to be there in the end.
@@ -49,11 +53,18 @@ struct Planner<'a> {
     /// Sessions whose leaders have ended, and the parents of the helpers that stand in for them.
     stand_ins: Vec<(i32, i32)>,
     helpers: i32,
+    pids: &'a InnerPids,
+    /// Groups that are made before all processes are there.
+    early: BTreeSet<i32>,
+    /// Helpers that stand in for the leaders of such, and their parents.
+    early_helpers: Vec<(i32, i32)>,
     steps: Vec<Step>,
+    /// Why there is no plan.
+    failed: Option<String>,
 }
 
 /// The steps that make `beings`, the root of the job first among them; or why there are none.
-pub(crate) fn plan(beings: &[Being]) -> Result<Vec<Step>, String> {
+pub(crate) fn plan(beings: &[Being], pids: &InnerPids) -> Result<Vec<Step>, String> {
     let root = beings.first().ok_or("it holds no process")?;
     let mut children: BTreeMap<i32, Vec<&Being>> = BTreeMap::new();
     for being in beings.iter().filter(|being| being.ppid != 0) {
@@ -68,10 +79,17 @@ pub(crate) fn plan(beings: &[Being]) -> Result<Vec<Step>, String> {
         orphans: Vec::new(),
         stand_ins: Vec::new(),
         helpers: 0,
+        pids,
+        early: BTreeSet::new(),
+        early_helpers: Vec::new(),
         steps: Vec::new(),
+        failed: None,
     };
     planner.birth(root, 0, OUTSIDE);
     planner.make_orphans()?;
+    if let Some(failed) = planner.failed {
+        return Err(failed);
+    }
     if let Some(missing) = beings.iter().find(|being| !planner.born.contains(&being.pid)) {
         return Err(format!("process {} has parent {}, which is not in it", missing.pid, missing.ppid));
     }
@@ -142,7 +160,45 @@ impl<'a> Planner<'a> {
     fn birth(&mut self, being: &Being, parent: i32, session: i32) {
         self.steps.push(Step::Birth { pid: being.pid, parent });
         self.born.insert(being.pid);
+        self.enter_group(being, parent);
         self.grow(being.pid, session);
+    }
+
+    /// Whether a group has no id in the PID namespace of a process that is in it.
+    fn is_beyond(&self, being: &Being, group: i32) -> bool {
+        self.pids.home(being.pid).is_some_and(|home| !self.pids.knows(home, group))
+    }
+
+    /// Puts a process whose parent is in another PID namespace into the group from there that processes of its own namespace are in.
+    fn enter_group(&mut self, being: &Being, parent: i32) {
+        let Some(home) = self.pids.home(being.pid) else { return };
+        if self.pids.home(parent) == Some(home) {
+            return;
+        }
+        let is_member = |other: &&&Being| self.pids.is_in(other.pid, home);
+        let members = self.beings.values().filter(is_member);
+        let mut groups = members.map(|other| self.group_of(other));
+        let Some(group) = groups.find(|group| *group != OUTSIDE && !self.pids.knows(home, *group)) else {
+            return;
+        };
+        let leader = self.beings.get(&group);
+        let exists = leader.is_some_and(|leader| self.session(leader) == group)
+            || self.stand_ins.iter().any(|(session, _)| *session == group);
+        if !exists && self.early.insert(group) {
+            match leader {
+                Some(_) if self.born.contains(&group) => {}
+                Some(_) => {
+                    let what = format!("process {} is in group {group}, whose leader is younger", being.pid);
+                    self.failed.get_or_insert(what);
+                }
+                None => {
+                    self.steps.push(Step::Birth { pid: group, parent });
+                    self.early_helpers.push((group, parent));
+                }
+            }
+            self.steps.push(Step::Group { pid: group, pgid: group });
+        }
+        self.steps.push(Step::Group { pid: being.pid, pgid: group });
     }
 
     /// Makes a process as the child of a helper, itself a child of `maker`, which ends.
@@ -154,6 +210,7 @@ impl<'a> Planner<'a> {
         }
         self.steps.push(Step::Birth { pid: helper, parent: maker });
         self.steps.push(Step::Birth { pid: being.pid, parent: helper });
+        self.enter_group(being, maker);
         self.steps.push(Step::End { pid: helper, parent: maker });
         if adopter != 0 {
             self.steps.push(Step::Subreaper { pid: adopter, on: false });
@@ -214,7 +271,8 @@ impl<'a> Planner<'a> {
         let mut groups: BTreeMap<i32, Vec<&Being>> = BTreeMap::new();
         for being in self.beings.values() {
             let group = self.group_of(being);
-            if group != OUTSIDE && self.session(being) != being.pid {
+            let is_own = self.session(being) == being.pid;
+            if group != OUTSIDE && !is_own && !self.is_beyond(being, group) {
                 groups.entry(group).or_default().push(being);
             }
         }
@@ -223,6 +281,7 @@ impl<'a> Planner<'a> {
             let leader = self.beings.get(&pgid);
             // A session's leader leads its group as well.
             let exists = leader.is_some_and(|leader| self.session(leader) == pgid)
+                || self.early.contains(&pgid)
                 || self.stand_ins.iter().any(|(session, _)| *session == pgid);
             let helper = (leader.is_none() && !exists).then(|| members[0].pid);
             if let Some(parent) = helper {
@@ -239,6 +298,7 @@ impl<'a> Planner<'a> {
             self.steps.extend(helper.map(|parent| Step::End { pid: pgid, parent }));
         }
         self.steps.extend(leaving);
+        self.steps.extend(self.early_helpers.iter().map(|&(pid, parent)| Step::End { pid, parent }));
     }
 
     /// A group has this pid's number, and the process is in another.
@@ -251,9 +311,44 @@ impl<'a> Planner<'a> {
 mod tests {
     use super::*;
     use Step::{Birth, End, Group, Session, Subreaper};
+    use ckpt_image::record::NamespaceContentsV1;
 
     fn being(pid: i32, ppid: i32, pgid: i32, sid: i32) -> Being {
         Being { pid, ppid, pgid, sid }
+    }
+
+    fn plan(beings: &[Being]) -> Result<Vec<Step>, String> {
+        super::plan(beings, &InnerPids::default())
+    }
+
+    #[test]
+    fn the_first_process_of_a_namespace_is_put_into_the_group_that_its_children_are_in() {
+        let inner =
+            NamespaceContentsV1::Pid { parent: None, ids: vec![(13, 1), (14, 2), (15, 3)], makers: vec![12] };
+        let pids = InnerPids::of([&inner].into_iter()).unwrap();
+        let beings = [
+            being(10, 0, 10, 10),
+            being(11, 10, 11, 10),
+            being(12, 10, 11, 10),
+            being(13, 12, 11, 10),
+            being(14, 13, 11, 10),
+            being(15, 13, 15, 10),
+        ];
+        let steps = super::plan(&beings, &pids).unwrap();
+        let expected = [
+            Birth { pid: 10, parent: 0 },
+            Session { pid: 10 },
+            Birth { pid: 11, parent: 10 },
+            Birth { pid: 12, parent: 10 },
+            Birth { pid: 13, parent: 12 },
+            Group { pid: 11, pgid: 11 },
+            Group { pid: 13, pgid: 11 },
+            Birth { pid: 14, parent: 13 },
+            Birth { pid: 15, parent: 13 },
+            Group { pid: 12, pgid: 11 },
+            Group { pid: 15, pgid: 15 },
+        ];
+        assert_eq!(steps, expected);
     }
 
     #[test]

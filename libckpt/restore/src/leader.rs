@@ -25,6 +25,8 @@ pub(crate) struct Leader {
     pid: i32,
     threads: Vec<i32>,
     kept: bool,
+    /// It is the first process of a PID namespace.
+    first: bool,
 }
 
 impl Leader {
@@ -47,7 +49,7 @@ impl Leader {
                 Err(error) => return Err(error.into()),
             }
         }
-        let leader = Self { pid, threads: Vec::new(), kept: false };
+        let leader = Self { pid, threads: Vec::new(), kept: false, first: false };
         ptrace::seize(pid, ptrace::O_SYSGOOD | ptrace::O_EXITKILL)?;
         ptrace::interrupt(pid)?;
         match ptrace::wait(pid)? {
@@ -58,12 +60,17 @@ impl Leader {
 
     /// Holds a process that is traced and stopped already.
     pub(crate) fn of(pid: i32) -> Self {
-        Self { pid, threads: Vec::new(), kept: false }
+        Self { pid, threads: Vec::new(), kept: false, first: false }
     }
 
     /// A thread of a process that is held as well, and that it ends with.
     pub(crate) fn of_thread(tid: i32) -> Self {
-        Self { pid: tid, threads: Vec::new(), kept: true }
+        Self { pid: tid, threads: Vec::new(), kept: true, first: false }
+    }
+
+    /// It is the first process of a PID namespace that this process is not in.
+    pub(crate) fn is_first(&mut self) {
+        self.first = true;
     }
 
     /// It has ended, and was waited for.
@@ -87,8 +94,16 @@ impl Drop for Leader {
         if self.kept {
             return;
         }
+        // The first process of our PID namespace cannot be killed from within. It dies with us, its tracer.
+        if self.pid == 1 {
+            return;
+        }
         // We trace it and have not waited for its end, so the pid is its.
         let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+        // Its end comes after that of all that are in the namespace, which we are to wait for first.
+        if self.first {
+            return;
+        }
         // The leader's end is told last, and only to a tracer that has waited for the others.
         for &tid in self.threads.iter().chain([&self.pid]) {
             while let Ok(stop) = ptrace::wait(tid) {

@@ -1,7 +1,11 @@
 //! Files that mappings are of: whether what is there now can stand for what was mapped.
+use crate::canonical;
 use crate::error::{RestoreError, RestoreResult};
 use ckpt_image::record::{MappedFileV1, VmaV1};
+use ckpt_sys::canonical::Refusal;
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -12,7 +16,11 @@ pub(crate) fn check(vma: &VmaV1, file: &MappedFileV1, offset: u64, found: &[u8])
     let refuse = |reason: String, remedy: &str| {
         Err(RestoreError::File { path: path.display().to_string(), reason, remedy: remedy.into() })
     };
-    let meta = match std::fs::metadata(OsStr::from_bytes(found)) {
+    let opened = match canonical::open(found, libc::O_PATH) {
+        Err(link @ Refusal::Link { .. }) => return Err(canonical::failed("open", &file.path, &link)),
+        opened => opened.map_err(|refusal| io::Error::from(refusal.errno())),
+    };
+    let meta = match opened.and_then(|opened| File::from(opened).metadata()) {
         Ok(meta) => meta,
         Err(error) => {
             let reason = format!("the program maps it at {:#x}, but it cannot be found: {error}", vma.start);

@@ -4,6 +4,7 @@ use crate::content::Contents;
 use crate::error::{RestoreError, RestoreResult};
 use crate::inherited::Inherited;
 use crate::lazy::Plan;
+use crate::userfaultfd::HandledFaults;
 use crate::vma::{self, LastOpened};
 use crate::{pages, vdso};
 use ckpt_dirty::{Kind, Tracker};
@@ -11,6 +12,7 @@ use ckpt_image::Image;
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::record::{BackingV1, GhostId, MmV1, VmaV1};
 use std::ops::Range;
+use std::rc::Rc;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// End of user space with four-level page tables.
@@ -23,14 +25,14 @@ const PR_SET_MM_MAP: u64 = 14;
 const PR_SET_THP_DISABLE: u64 = 41;
 
 /// Gives the process the address space of the image, in place of what it inherited: a copy of `parent`, as that was restored, if there is one.
-/// What comes `late` stays empty.
+/// What comes `late` stays empty, and what has its faults `handled`.
 pub(crate) fn restore_mm(
     builder: &mut Builder<'_>,
     contents: &mut Contents,
     image: &Image,
     mm: &MmV1,
     parent: Option<&MmV1>,
-    late: Option<&Plan>,
+    (late, handled): (Option<&Plan>, &HandledFaults),
 ) -> RestoreResult<()> {
     let stays = vdso::is_in_place(builder, mm)?;
     let inherited = Inherited::find(mm, parent.filter(|_| stays));
@@ -54,8 +56,10 @@ pub(crate) fn restore_mm(
     }
     last.close(builder)?;
     inherited.settle(builder, image)?;
+    let copied = parent.filter(|_| !inherited.is_empty());
+    Rc::clone(&contents.policies).restore_mappings(builder, mm, copied, |vma| inherited.has(vma))?;
     let is_late = |vma: &VmaV1| late.is_some_and(|plan| plan.has(mm.id, vma));
-    let now = |vma: &VmaV1| !inherited.has(vma) && !is_late(vma);
+    let now = |vma: &VmaV1| !inherited.has(vma) && !is_late(vma) && !handled.has(mm.id, vma);
     pages::fill(builder.remote.pid(), builder.remote.memory(), image, mm, now)?;
     mm.vmas.iter().try_for_each(|vma| vma::advise_late(builder, vma))?;
     mm.vmas.iter().try_for_each(|vma| vma::finish(builder, vma))?;

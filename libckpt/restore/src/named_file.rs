@@ -1,7 +1,7 @@
 //! Files that the checkpoint refers to by path: whether those that are there now are those that the job had.
 use crate::error::{RestoreError, RestoreResult};
 use ckpt_image::record::{FileDigestV1, NamedFileV1, TmpfsFileV1};
-use ckpt_image::{Image, file_digest};
+use ckpt_image::{ImageRecords, file_digest};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
@@ -43,7 +43,7 @@ pub struct Difference {
 ///
 /// # Errors
 /// It may not; the error names them.
-pub fn changed_files(image: &Image, policy: ChangedFiles) -> Result<Vec<Difference>, RestoreError> {
+pub fn changed_files(image: &ImageRecords, policy: ChangedFiles) -> Result<Vec<Difference>, RestoreError> {
     let files: Vec<NamedFileV1> = image.records()?;
     let held: Vec<TmpfsFileV1> = image.records()?;
     // What the image holds the contents of is brought back to them.
@@ -60,7 +60,7 @@ pub fn changed_files(image: &Image, policy: ChangedFiles) -> Result<Vec<Differen
 }
 
 /// Refuses a restore that the policy does not allow.
-pub(crate) fn check(image: &Image, policy: ChangedFiles) -> RestoreResult<()> {
+pub(crate) fn check(image: &ImageRecords, policy: ChangedFiles) -> RestoreResult<()> {
     for Difference { path, what, .. } in changed_files(image, policy)? {
         tracing::info!(path, what, "the file is not what it was at the checkpoint");
     }

@@ -3,18 +3,22 @@
 use crate::error::{RestoreError, RestoreResult};
 use ckpt_image::Image;
 use ckpt_image::record::{FsId, GhostId, NamelessNodeV1, NamelessV1, OpenFileId, OpenFileV1};
+use ckpt_sys::canonical::{self, Place, Refusal};
+use ckpt_sys::proc::mounts;
 use ckpt_sys::{SysError, descriptor, spawn};
-use nix::sys::stat::{Mode, SFlag, UtimensatFlags, mknod, utimensat};
+use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{Mode, SFlag, UtimensatFlags, fstat, mkdirat, mknodat, utimensat};
 use nix::sys::time::{TimeSpec, TimeValLike};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid, symlinkat};
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// What a watch is put on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,29 +116,44 @@ impl Nameless {
         files: &[OpenFileV1],
     ) -> io::Result<Vec<u8>> {
         let name = Name::find(path)?;
-        match node {
-            NamelessNodeV1::Directory => fs::create_dir(&name.path)?,
-            NamelessNodeV1::Symlink { target } => symlink(OsStr::from_bytes(target), &name.path)?,
-            NamelessNodeV1::Device { rdev } => {
-                mknod(&name.path, SFlag::from_bits_truncate(record.mode), Mode::empty(), *rdev)?;
+        let (at, as_) = (&name.place.directory, name.place.name.as_os_str());
+        let kind = match node {
+            NamelessNodeV1::Directory => {
+                mkdirat(at, as_, Mode::S_IRWXU)?;
+                SFlag::S_IFDIR
             }
-            _ => mknod(&name.path, SFlag::S_IFIFO, Mode::empty(), 0)?,
+            NamelessNodeV1::Symlink { target } => {
+                symlinkat(OsStr::from_bytes(target), at, as_)?;
+                SFlag::S_IFLNK
+            }
+            NamelessNodeV1::Device { rdev } => {
+                let kind = SFlag::from_bits_truncate(record.mode) & SFlag::S_IFMT;
+                mknodat(at, as_, kind, Mode::empty(), *rdev)?;
+                kind
+            }
+            _ => {
+                mknodat(at, as_, SFlag::S_IFIFO, Mode::empty(), 0)?;
+                SFlag::S_IFIFO
+            }
+        };
+        let handle = name.place.look()?;
+        let is = fstat(&handle)?;
+        // In a directory of theirs, somebody may have put another thing in its place.
+        if SFlag::from_bits_truncate(is.st_mode) & SFlag::S_IFMT != kind || is.st_uid != geteuid().as_raw() {
+            return Err(Errno::EBUSY.into());
         }
-        lchown(&name.path, Some(record.owner.0), Some(record.owner.1))?;
-        if !matches!(node, NamelessNodeV1::Symlink { .. }) {
-            fs::set_permissions(&name.path, Permissions::from_mode(record.mode & 0o7777))?;
+        canonical::set_owner(handle.as_fd(), record.owner)?;
+        if kind != SFlag::S_IFLNK {
+            canonical::set_mode(handle.as_fd(), record.mode)?;
         }
         let (atime, mtime) = (TimeSpec::nanoseconds(record.atime_ns), TimeSpec::nanoseconds(record.mtime_ns));
-        utimensat(nix::fcntl::AT_FDCWD, &name.path, &atime, &mtime, UtimensatFlags::NoFollowSymlink)?;
-        let bytes = name.path.as_os_str().as_bytes();
-        if matches!(node, NamelessNodeV1::Symlink { .. }) {
+        utimensat(AT_FDCWD, &canonical::link(handle.as_fd()), &atime, &mtime, UtimensatFlags::FollowSymlink)?;
+        if kind == SFlag::S_IFLNK {
             for file in files.iter().filter(|file| record.files.contains(&file.id)) {
-                let flags = libc::O_PATH | libc::O_NOFOLLOW | file.flags.cast_signed() & libc::O_CLOEXEC;
-                self.opened.insert(file.id, descriptor::open(bytes, flags, 0)?);
+                self.opened.insert(file.id, name.place.look()?);
             }
         }
-        let handle = descriptor::open(bytes, libc::O_PATH | libc::O_NOFOLLOW, 0)?;
-        name.remove(matches!(node, NamelessNodeV1::Directory))?;
+        name.remove()?;
         Ok(self.keep(handle))
     }
 }
@@ -152,34 +171,30 @@ impl Drop for Nameless {
 
 /// A name for the time.
 struct Name {
-    path: PathBuf,
+    place: Place,
     /// Directories that were made for it, outermost first.
-    parents: Vec<PathBuf>,
+    parents: Vec<Place>,
 }
 
 impl Name {
     /// The one that the file had; if that is another's now, one beside it.
     fn find(path: &Path) -> io::Result<Self> {
-        let missing = path.ancestors().skip(1).take_while(|parent| parent.symlink_metadata().is_err());
-        let mut parents: Vec<PathBuf> = missing.map(Path::to_path_buf).collect();
-        parents.reverse();
-        for parent in &parents {
-            fs::create_dir(parent)?;
-        }
-        let taken = |path: &PathBuf| path.symlink_metadata().is_ok();
-        let mut free = path.to_path_buf();
+        let refused = |refusal: Refusal| match refusal {
+            Refusal::Errno(errno) => errno.into(),
+            link @ Refusal::Link { .. } => io::Error::other(link),
+        };
+        let (mut place, parents) = Place::with_parents(None, path.as_os_str().as_bytes()).map_err(refused)?;
         for number in 0_u32.. {
-            if !taken(&free) {
+            if place.look().is_err() {
                 break;
             }
-            free = path.with_file_name(format!(".ckpt-{}-{number}", std::process::id()));
+            place.name = format!(".ckpt-{}-{number}", std::process::id()).into();
         }
-        Ok(Self { path: free, parents })
+        Ok(Self { place, parents })
     }
 
-    fn remove(self, is_directory: bool) -> io::Result<()> {
-        if is_directory { fs::remove_dir(&self.path) } else { fs::remove_file(&self.path) }?;
-        self.parents.iter().rev().try_for_each(fs::remove_dir)
+    fn remove(self) -> io::Result<()> {
+        Ok(std::iter::once(&self.place).chain(self.parents.iter().rev()).try_for_each(Place::remove)?)
     }
 }
 
@@ -190,10 +205,16 @@ fn by_handle(path: &Path, device: u64, kind: i32, handle: &[u8]) -> RestoreResul
         reason: "it had another name when the program was saved, and is not there any more".into(),
         remedy: "Restore on the machine where the program was saved, or restore a later checkpoint".into(),
     };
-    let mut mounts = path.ancestors().skip(1).filter_map(|directory| File::open(directory).ok());
-    let mount = mounts.find(|directory| directory.metadata().is_ok_and(|meta| meta.dev() == device));
+    // In a container, the path may be one outside. What is opened through a read-only mount is not written to.
+    let mut others = mounts::own()?;
+    others.sort_by_key(|mount| mount.flags & libc::MS_RDONLY);
+    let others = others.iter().map(|mount| Path::new(OsStr::from_bytes(&mount.point)));
+    // To open a device may do something.
+    let others = others.filter(|place| fs::metadata(place).is_ok_and(|meta| meta.is_dir() || meta.is_file()));
+    let mut mounts = path.ancestors().skip(1).chain(others).filter_map(|place| File::open(place).ok());
+    let mount = mounts.find(|place| place.metadata().is_ok_and(|meta| meta.dev() == device));
     let mount = OwnedFd::from(mount.ok_or_else(gone)?);
-    descriptor::open_by_handle(std::os::fd::AsFd::as_fd(&mount), kind, handle).map_err(|_| gone())
+    descriptor::open_by_handle(mount.as_fd(), kind, handle).map_err(|_| gone())
 }
 
 fn refused(path: &Path, error: &io::Error) -> RestoreError {

@@ -3,12 +3,13 @@
 use crate::cgroups::Cgroups;
 use crate::error::{RestoreError, RestoreResult};
 use crate::restore::RootBirth;
-use ckpt_image::Image;
+use ckpt_image::ImageRecords;
 use ckpt_image::record::{
     DeadTaskV1, InventoryV1, IpcNamespaceV1, NamespacesV1, PidNamespaceV1, TaskV1, UserNamespaceV1,
 };
+use ckpt_sys::clocks::Offsets;
 use ckpt_sys::namespace::{self, Namespace};
-use ckpt_sys::{SysError, reaper, spawn};
+use ckpt_sys::{SysError, host_program, reaper, spawn};
 use std::fs::{self, File};
 use std::io::{PipeReader, PipeWriter, Read, Write};
 
@@ -18,6 +19,7 @@ mod net;
 mod ordinary_user;
 
 pub(crate) use further::{Further, Whereabouts};
+pub(crate) use net::{find_interface, furnish_tun};
 
 /// Pids below this one are tried for the process that restores.
 const PID_END: i32 = 32_768;
@@ -49,8 +51,8 @@ pub struct FirstProcess(Option<PipeWriter>);
 
 impl FirstProcess {
     /// The job runs: the first process is to outlive process `root` of it, and all others of the namespace.
-    pub fn outlive(self, root: i32) {
-        if let Some(mut go) = self.0 {
+    pub fn outlive(&self, root: i32) {
+        if let Some(mut go) = self.0.as_ref() {
             // Is it gone, so is all that is in the namespace.
             let _ = go.write_all(&root.to_ne_bytes());
         }
@@ -65,7 +67,7 @@ impl Namespaces {
     /// # Errors
     /// It was the first process of its PID namespace, and is to live in ours. Its pids cannot be chosen without a namespace, and none is asked
     /// for. What the image does not hold.
-    pub fn of(image: &Image, pids: PidNamespace) -> Result<Option<Self>, RestoreError> {
+    pub fn of(image: &ImageRecords, pids: PidNamespace) -> Result<Option<Self>, RestoreError> {
         let mut record = image.records::<NamespacesV1>()?.into_iter().next().unwrap_or_default();
         match (pids, record.pid) {
             (PidNamespace::New, None) => record.pid = Some(PidNamespaceV1 { init: false }),
@@ -94,6 +96,7 @@ impl Namespaces {
         if record == NamespacesV1::default() {
             return Ok(None);
         }
+        host_program::keep_root()?;
         let living = image.records::<TaskV1>()?.into_iter().flat_map(|task| task.tids);
         let dead = image.records::<DeadTaskV1>()?.into_iter().map(|dead| dead.pid);
         let outer_net = match &record.net {
@@ -138,14 +141,14 @@ impl Namespaces {
         // The process in the middle says that it is in its user namespace, and waits until that has its ids.
         let ((mut ours, mut tell_us), (mut theirs, mut tell_them)) = (pipe()?, pipe()?);
         let user = self.record.user.as_ref();
-        let middle = || {
+        let middle = move || {
             if user.is_some() {
                 namespace::unshare(&[Namespace::User])?;
                 handshake(&mut tell_us, &mut theirs)?;
             }
             self.make(cgroups, wait)
         };
-        let meanwhile = |pid: i32| {
+        let meanwhile = move |pid: i32| {
             let Some(user) = user else { return Ok(()) };
             let failed = |error| SysError::new("read", "a pipe", error);
             // Is it gone instead, it has said why.
@@ -187,7 +190,7 @@ impl Namespaces {
         if let Some(path) = self.record.net.as_ref().and_then(|net| net.path.as_ref()) {
             net::join(path)?;
         }
-        cgroups.in_roots(|| namespace::unshare(&self.wanted()))?;
+        cgroups.in_roots_of(None, || namespace::unshare(&self.wanted()))?;
         if self.record.time {
             self.set_clocks()?;
         }
@@ -202,22 +205,10 @@ impl Namespaces {
         Ok(())
     }
 
-    /// The clocks go on from where they were.
+    /// The clocks go on from where they were. What children are born in has those of this process so far.
     fn set_clocks(&self) -> Result<(), SysError> {
-        let path = "/proc/self/timens_offsets";
-        let wanted = [
-            ("monotonic", libc::CLOCK_MONOTONIC, self.inventory.monotonic_ns),
-            ("boottime", libc::CLOCK_BOOTTIME, self.inventory.boottime_ns),
-        ];
-        for (name, clock, was) in wanted {
-            let now = nix::time::clock_gettime(clock.into())
-                .map_err(|errno| SysError::new("clock_gettime", name, errno))?;
-            let offset = was - (now.tv_sec() * 1_000_000_000 + now.tv_nsec());
-            let line =
-                format!("{name} {} {}\n", offset.div_euclid(1_000_000_000), offset.rem_euclid(1_000_000_000));
-            fs::write(path, line).map_err(|error| SysError::new("write", path, error))?;
-        }
-        Ok(())
+        let wanted = [self.inventory.monotonic_ns, self.inventory.boottime_ns];
+        Offsets::own()?.for_now(wanted)?.set(None)
     }
 
     fn refused(&self, error: &SysError) -> RestoreError {
@@ -242,7 +233,7 @@ impl Namespaces {
             become_root(user)?;
         }
         if self.wanted().contains(&Namespace::Mount) {
-            mount::furnish(record.mount.as_ref(), record.pid.is_some())?;
+            mount::furnish(record.mount.as_ref(), record.pid.is_some(), &mut mount::Groups::default())?;
         }
         if let Some(uts) = &record.uts {
             namespace::set_names(&uts.hostname, &uts.domainname)?;
@@ -274,8 +265,13 @@ fn write_maps(pid: i32, user: &UserNamespaceV1) -> Result<(), SysError> {
     if !user.setgroups {
         write("setgroups", "deny")?;
     }
-    write("gid_map", &lines(&user.gid_map))?;
-    write("uid_map", &lines(&user.uid_map))
+    // One without ids has no map.
+    for (name, map) in [("gid_map", &user.gid_map), ("uid_map", &user.uid_map)] {
+        if !map.is_empty() {
+            write(name, &lines(map))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whoever is root within owns what the namespaces' file systems get, if there is a root.

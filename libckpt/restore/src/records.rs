@@ -1,6 +1,8 @@
 //! The records of an image that say which processes there are, and what they share.
 use crate::error::{RestoreError, RestoreResult};
 use crate::family::Being;
+use crate::inner_pids::InnerPids;
+use crate::userfaultfd::HandledFaults;
 use ckpt_image::Image;
 use ckpt_image::record::{
     ControlsV1, DeadTaskV1, FdTableId, FdTableV1, FsId, FsV1, MmV1, SeccompFilterV1, SighandV1, TaskV1,
@@ -24,6 +26,10 @@ pub(crate) struct Records {
     pub(crate) unshared: Vec<UnsharedV1>,
     /// Filters of system calls.
     pub(crate) filters: Vec<SeccompFilterV1>,
+    /// Ids in PID namespaces that the root is not in.
+    pub(crate) inner_pids: InnerPids,
+    /// Memory whose page faults the program handles itself.
+    pub(crate) handled_faults: HandledFaults,
 }
 
 impl Records {
@@ -46,6 +52,8 @@ impl Records {
             sighands: image.records()?,
             unshared: image.records()?,
             filters: image.records()?,
+            inner_pids: InnerPids::read(image)?,
+            handled_faults: HandledFaults::read(image)?,
         })
     }
 

@@ -7,6 +7,7 @@ use crate::content::Contents;
 use crate::error::{RestoreError, RestoreResult};
 use crate::lazy::Filling;
 use crate::leader::{self, Leader};
+use crate::memory_policy::MemoryPolicies;
 use crate::message_queue::MessageQueues;
 use crate::named_file::{self, ChangedFiles};
 use crate::nameless::Nameless;
@@ -76,25 +77,31 @@ pub struct Restored {
 /// Whatever the image needs and this machine lacks; then nothing of the job runs.
 pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     let image = request.image;
+    step("restore.begins");
     machine::check(image)?;
     huge_pages::check(image)?;
     named_file::check(image, request.changed_files)?;
+    step("restore.checked");
     let records = Records::read(image)?;
     let handover = Handover::find(image, request.stdio)?;
     let mut beings = records.beings();
     if let Some(handover) = &handover {
         handover.join_session(&mut beings);
     }
-    let steps = family::plan(&beings).map_err(|what| RestoreError::Inconsistent { what })?;
+    let steps =
+        family::plan(&beings, &records.inner_pids).map_err(|what| RestoreError::Inconsistent { what })?;
     let slots = birth::slots(&steps);
     let mut contents = Contents::default();
     contents.nameless = Nameless::make(image)?;
+    let policies = Rc::new(MemoryPolicies::read(image)?);
+    contents.policies = Rc::clone(&policies);
     let tmpfs_files = TmpfsFiles::restore(image)?;
     let masters = files::Masters::open(image)?;
-    let further = Rc::new(Further::make(image)?);
-    contents.further = Rc::clone(&further);
     let none = Cgroups::default();
-    let mut seats = Seats::new(request.cgroups.unwrap_or(&none));
+    let cgroups = request.cgroups.unwrap_or(&none);
+    let further = Rc::new(Further::make(image, cgroups)?);
+    contents.further = Rc::clone(&further);
+    let mut seats = Seats::new(cgroups);
     seats.begin();
     let births = Births {
         records: &records,
@@ -106,13 +113,19 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
         root: request.root,
         further: &further,
         whereabouts: Whereabouts::default(),
+        homes: BTreeMap::new(),
         late: request.filling.map(Filling::plan),
         seats: &mut seats,
     };
-    let mut family = births.carry_out(&steps)?;
+    step("restore.prepared");
+    let (mut family, whereabouts) = births.carry_out(&steps)?;
+    step("restore.born");
+    further.make_late_clocks(&mut family)?;
+    further.mount_late(&mut family, &whereabouts, &records.inner_pids)?;
     dead_task::bury(&mut family, &records.dead)?;
     request.filling.map_or(Ok(()), |filling| hand_over(filling, image, &records, &mut family))?;
     unshared::restore_unshared(&records, &mut family)?;
+    step("restore.memory");
 
     let semaphores = restore_semaphores(&records, image, &mut family)?;
     let queues = restore_message_queues(&records, image, &mut family)?;
@@ -121,16 +134,17 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
         restore_files(request, &records, &mut contents, &mut family, (masters, &further))?;
     contents.finish_seals()?;
     contents.segments.finish()?;
+    step("restore.files");
     let mut tracking = Tracking::default();
     let mut scratches = HashMap::new();
     let mut leaders = Vec::with_capacity(records.tasks.len());
     for task in &records.tasks {
         let Member { mut leader, mut builder } = taken(&mut family, task.pid)?;
         let unshared = unshared::Threads::take(&records, &mut family, task.pid);
-        let objects = (request.image, &contents.nameless);
+        let objects = (request.image, &contents.nameless, further.as_ref());
         restore_shared(&mut builder, &records, task, &mut leader, &mut seats, objects, unshared)?;
         let (mm, own) = records.mm(task)?;
-        if request.track && own {
+        if request.track && own && !records.handled_faults.any(mm.id) {
             let tracker = mm::start_tracking(&mut builder, image, mm);
             let own = tracker.as_ref().and_then(Tracker::descriptor);
             own.zip(request.filling).map_or(Ok(()), |(own, filling)| filling.track(mm.id, own))?;
@@ -140,11 +154,13 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
         scratches.insert(task.pid, (builder.remote.finish_keeping_scratch()?, memory));
         leaders.push(leader);
     }
+    step("restore.threads");
     // Children first: the first process that has an address space comes last, and takes the scratch area away.
     for task in records.tasks.iter().rev() {
         let (scratch, memory) = scratches[&task.pid];
-        restore_threads(&records, task, scratch, memory, &rings)?;
+        restore_threads(&records, task, scratch, memory, (&rings, &policies))?;
     }
+    step("restore.registers");
     connections.go_on()?;
     if let Some(handover) = &handover {
         handover.hand_over(&records.tasks)?;
@@ -153,6 +169,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     for task in records.tasks.iter().rev() {
         leader::let_go(task, &records.tasks)?;
     }
+    step("restore.runs");
     // It is told by our end, too.
     let _ = request.filling.map(Filling::go);
     if let Some(handover) = &handover {
@@ -165,6 +182,11 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     semaphores.keep();
     queues.keep();
     Ok(Restored { root_pid: records.tasks[0].pid, tracking: (!tracking.is_empty()).then_some(tracking) })
+}
+
+/// A place of which the log tells the time.
+fn step(name: &'static str) {
+    tracing::trace!(name);
 }
 
 /// Whoever touches memory that comes late waits for it from now on, this process and the kernel included.
@@ -252,7 +274,7 @@ fn restore_shared(
     task: &TaskV1,
     leader: &mut Leader,
     seats: &mut Seats<'_>,
-    (image, nameless): (&Image, &Nameless),
+    (image, nameless, further): (&Image, &Nameless, &Further),
     mut unshared: unshared::Threads<'_, '_>,
 ) -> RestoreResult<()> {
     if let Some(fs) = records.own_fs(task)? {
@@ -269,8 +291,14 @@ fn restore_shared(
         sighand::restore_sighand(builder, sighand)?;
     }
     let threads = records.threads(task.pid);
+    let is_alone = threads.len() < 2;
+    // No thread can be made after that.
+    if is_alone {
+        further.choose_for_children(builder, &records.inner_pids)?;
+    }
+    further.join_users(builder, records)?;
     for thread in threads.iter().filter(|thread| thread.tid != task.pid && !unshared.has(thread.tid)) {
-        thread::spawn_thread(builder, thread.tid)?;
+        thread::spawn_thread(builder, records, thread.tid)?;
         leader.add_thread(thread.tid);
     }
     threads
@@ -279,6 +307,9 @@ fn restore_shared(
         .for_each(|thread| seats.seat_thread(task.pid, thread.tid));
     if let Some(table) = records.own_table(task)? {
         files::restore_owners(builder, image, table)?;
+    }
+    if !is_alone {
+        further.choose_for_children(builder, &records.inner_pids)?;
     }
     unshared.finish(records, image)?;
     task::restore_task(builder, task)?;
@@ -292,7 +323,7 @@ fn restore_threads(
     task: &TaskV1,
     scratch: Scratch,
     memory: &ProcessMemory,
-    rings: &files::Rings,
+    (rings, policies): (&files::Rings, &MemoryPolicies),
 ) -> RestoreResult<()> {
     let (mm, own_mm) = records.mm(task)?;
     let threads = records.threads(task.pid);
@@ -310,6 +341,7 @@ fn restore_threads(
         if let Some(controls) = controls.threads.iter().find(|controls| controls.tid == thread.tid) {
             controls::restore_thread(&mut builder, controls)?;
         }
+        policies.restore_thread(&mut builder)?;
         thread::restore_thread(&mut builder, thread, &mut filters)?;
         if thread.tid == task.pid && own_mm {
             mm::restore_dumpable(&mut builder, mm)?;

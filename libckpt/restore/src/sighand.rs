@@ -24,8 +24,11 @@ pub(crate) fn restore_pending(
     pending: &[SigInfo],
     shared: bool,
 ) -> RestoreResult<()> {
-    let (pid, tid) =
-        (u64::from(builder.remote.pid().unsigned_abs()), u64::from(builder.remote.tid().unsigned_abs()));
+    if pending.is_empty() {
+        return Ok(());
+    }
+    let (pid, tid) = builder.own_ids()?;
+    let (pid, tid) = (u64::from(pid.unsigned_abs()), u64::from(tid.unsigned_abs()));
     for info in pending {
         let signal = info.0.first_chunk().map_or(0, |bytes| u64::from(u32::from_ne_bytes(*bytes)));
         let at = builder.place(&info.0)?.get();

@@ -3,8 +3,9 @@ use crate::builder::Builder;
 use crate::creds::restore_creds;
 use crate::error::{RestoreError, RestoreResult};
 use crate::leader::{Patience, write_proc};
-use crate::seccomp;
+use crate::records::Records;
 use crate::sighand::restore_pending;
+use crate::{next_pid, seccomp};
 use ckpt_image::record::{RegistersV1, RestartV1, ThreadV1};
 use ckpt_sys::arch::{self, Gpr};
 use ckpt_sys::ptrace::{self, Stop};
@@ -26,23 +27,28 @@ const CLONE_FLAGS: u64 = (libc::CLONE_VM
 const ALTSTACK_DISABLED: u32 = 2;
 
 /// Makes thread `tid` in the process; it comes up traced and stopped.
-pub(crate) fn spawn_thread(builder: &mut Builder<'_>, tid: i32) -> RestoreResult<()> {
-    spawn_unshared_thread(builder, tid, 0)
+pub(crate) fn spawn_thread(builder: &mut Builder<'_>, records: &Records, tid: i32) -> RestoreResult<()> {
+    spawn_unshared_thread(builder, records, tid, 0)
 }
 
 /// As [`spawn_thread`], of a thread that gets a copy of what the CLONE_* flags `unshared` name.
-pub(crate) fn spawn_unshared_thread(builder: &mut Builder<'_>, tid: i32, unshared: i32) -> RestoreResult<()> {
+pub(crate) fn spawn_unshared_thread(
+    builder: &mut Builder<'_>,
+    records: &Records,
+    tid: i32,
+    unshared: i32,
+) -> RestoreResult<()> {
     let flags = CLONE_FLAGS & !u64::from(unshared.unsigned_abs());
     let pid = builder.remote.pid();
     let mut patience = Patience::new();
     loop {
-        let set_tid = builder.place(&tid.to_ne_bytes())?.get();
-        let args = CloneArgs { flags, set_tid, set_tid_size: 1, ..CloneArgs::default() };
-        let at = builder.place(&args.to_bytes())?.get();
+        let args = CloneArgs { flags, ..CloneArgs::default() };
+        let at = place_clone_args(builder, args, &records.inner_pids.numbers(tid))?;
         match builder.remote.syscall(libc::SYS_clone3, &[at, CLONE_ARGS_SIZE])? {
             Ok(_) => break,
             // The kernel gives a dead thread's id back a moment after its process could be waited for.
             Err(Errno::EEXIST) => patience.wait_for(tid)?,
+            Err(Errno::EPERM) => return next_pid::spawn_thread(builder, &records.inner_pids, tid, flags),
             Err(errno) => {
                 return Err(RestoreError::Remote {
                     pid,
@@ -57,6 +63,18 @@ pub(crate) fn spawn_unshared_thread(builder: &mut Builder<'_>, tid: i32, unshare
         Stop::Event => Ok(()),
         stop => Err(ckpt_sys::inject::InjectError::Unexpected { tid, stop }.into()),
     }
+}
+
+/// Copies the arguments of a clone3(2) that is to make a process or thread with these ids to the scratch area; their address.
+pub(crate) fn place_clone_args(
+    builder: &mut Builder<'_>,
+    args: CloneArgs,
+    numbers: &[i32],
+) -> RestoreResult<u64> {
+    let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_ne_bytes()).collect();
+    let set_tid = builder.place(&bytes)?.get();
+    let set_tid_size = u64::try_from(numbers.len()).unwrap_or(0);
+    Ok(builder.place(&CloneArgs { set_tid, set_tid_size, ..args }.to_bytes())?.get())
 }
 
 /// Gives the thread of `builder` its state. Its registers and signal mask are set when the builder's injector finishes.

@@ -57,12 +57,13 @@ pub(crate) fn restore_posix_timers(builder: &mut Builder<'_>, timers: &[PosixTim
 
 fn create(builder: &mut Builder<'_>, timer: &PosixTimerV1, ids: bool) -> RestoreResult<()> {
     let object = format!("timer {}", timer.id);
+    let tid = if timer.tid == 0 { 0 } else { builder.id_there(timer.tid)?.unwrap_or(0) };
     for _ in 0..IDS_MAX {
         let mut event = [0u8; SIGEVENT_SIZE];
         event[0..8].copy_from_slice(&timer.sigval.to_ne_bytes());
         event[8..12].copy_from_slice(&timer.signo.to_ne_bytes());
         event[12..16].copy_from_slice(&timer.notify.to_ne_bytes());
-        event[16..20].copy_from_slice(&timer.tid.to_ne_bytes());
+        event[16..20].copy_from_slice(&tid.to_ne_bytes());
         let event = builder.place(&event)?.get();
         let id = builder.place(&timer.id.to_ne_bytes())?;
         let clock = i64::from(timer.clock).cast_unsigned();

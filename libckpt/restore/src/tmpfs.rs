@@ -1,26 +1,28 @@
 //! Files of a tmpfs that the job maps shared: made again if they are gone, else brought to their contents in place, so that whoever else has them
 //! open by then goes on with the same file. What a process outside of the job has mapped is that process's, too, and stays as it is.
-use crate::content;
 use crate::error::{RestoreError, RestoreResult};
+use crate::{canonical, content};
 use ckpt_image::Image;
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::record::TmpfsFileV1;
 use ckpt_sys::SysError;
+use ckpt_sys::canonical::{Place, Refusal};
 use ckpt_sys::huge_pages::MemoryFile;
 use ckpt_sys::proc::maps;
+use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::Path;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
 /// The files that were made. They go again when this is dropped before [`Self::keep`].
 #[derive(Debug, Default)]
-pub(crate) struct TmpfsFiles(Vec<PathBuf>);
+pub(crate) struct TmpfsFiles(Vec<Place>);
 
 impl TmpfsFiles {
     /// Brings the files of an image to their contents. No process of the job is there yet.
@@ -39,15 +41,18 @@ impl TmpfsFiles {
 
     fn restore_file(&mut self, image: &Image, record: &TmpfsFileV1) -> RestoreResult<()> {
         let path = Path::new(OsStr::from_bytes(&record.path));
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-        match options.open(path) {
-            Ok(file) => return update(image, record, path, &file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(refusal(path, &error)),
+        let place = match canonical::place(&record.path) {
+            Err(link @ Refusal::Link { .. }) => return Err(canonical::failed("open", &record.path, &link)),
+            place => place.map_err(|error| refusal(path, &error.errno().into()))?,
+        };
+        match place.open(libc::O_RDWR | libc::O_NONBLOCK, 0) {
+            Ok(file) => return update(image, record, path, &file.into()),
+            Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(refusal(path, &errno.into())),
         }
-        let file = options.create_new(true).mode(0o600).open(path).map_err(|error| refusal(path, &error))?;
-        self.0.push(path.to_owned());
+        let made = place.open(libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, 0o600);
+        let file = File::from(made.map_err(|errno| refusal(path, &errno.into()))?);
+        self.0.push(place);
         let failed = |call: &'static str| {
             move |error: io::Error| SysError::new(call, path.display().to_string(), error)
         };
@@ -68,9 +73,9 @@ impl TmpfsFiles {
 
 impl Drop for TmpfsFiles {
     fn drop(&mut self) {
-        for path in self.0.drain(..) {
-            if let Err(error) = std::fs::remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "a file that was made stays");
+        for place in self.0.drain(..) {
+            if let Err(error) = place.remove() {
+                tracing::warn!(name = %place.name.display(), %error, "a file that was made stays");
             }
         }
     }

@@ -34,7 +34,7 @@ pub(crate) fn restore_unshared(records: &Records, family: &mut Family<'_>) -> Re
             }
         }
         let maker = maker(records, thread)?;
-        thread::spawn_unshared_thread(&mut birth::member(family, maker)?.builder, tid, unshared)?;
+        thread::spawn_unshared_thread(&mut birth::member(family, maker)?.builder, records, tid, unshared)?;
         let process = birth::member(family, pid)?;
         process.leader.add_thread(tid);
         let (scratch, memory) = (process.builder.remote.scratch(), process.builder.remote.memory());

@@ -1,12 +1,15 @@
 //! Mappings: each at its address, with what it maps and how.
 use crate::builder::Builder;
+use crate::canonical;
 use crate::content::Contents;
-use crate::error::RestoreResult;
-use crate::{aio, mapped_file, segment};
+use crate::error::{RestoreError, RestoreResult};
+use crate::{aio, files, mapped_file, segment};
 use ckpt_image::Image;
 use ckpt_image::record::{BackingV1, VmaV1, vma_flags};
-use ckpt_sys::huge_pages;
+use ckpt_sys::canonical::open_how;
+use ckpt_sys::{SysError, descriptor, huge_pages};
 use nix::errno::Errno;
+use std::os::fd::{AsFd, RawFd};
 
 const PROT_WRITE: u32 = libc::PROT_WRITE.unsigned_abs();
 const MAP_DROPPABLE: i32 = 0x08;
@@ -71,6 +74,13 @@ impl LastOpened {
 
 /// Gives the process a descriptor of its own of one of ours, `number`.
 fn take(builder: &mut Builder<'_>, number: u64) -> RestoreResult<u64> {
+    if builder.apart {
+        let link = format!("/proc/self/fd/{number}");
+        // A writable one of a file would count as a writer, and this is a duplicate.
+        let duplicate = descriptor::duplicate(RawFd::try_from(number).unwrap_or(-1));
+        let duplicate = duplicate.map_err(|errno| SysError::new("dup", link, errno))?;
+        return files::hand_over(builder, duplicate.as_fd());
+    }
     let us = u64::from(std::process::id());
     let object = || format!("descriptor {number} of ours");
     let pidfd = builder.call("pidfd_open", &object(), libc::SYS_pidfd_open, &[us, 0])?;
@@ -81,11 +91,46 @@ fn take(builder: &mut Builder<'_>, number: u64) -> RestoreResult<u64> {
 
 /// Opens a file in the process.
 pub(crate) fn open(builder: &mut Builder<'_>, path: &[u8], writable: bool) -> RestoreResult<u64> {
-    let mode = if writable { libc::O_RDWR } else { libc::O_RDONLY } | libc::O_CLOEXEC;
+    open_as(builder, path, if writable { libc::O_RDWR } else { libc::O_RDONLY })
+}
+
+/// As [`open`], with the flags of open(2); close-on-exec.
+pub(crate) fn open_as(builder: &mut Builder<'_>, path: &[u8], flags: i32) -> RestoreResult<u64> {
+    let mode = flags | libc::O_CLOEXEC;
+    let is_own = canonical::is_own(path);
+    if builder.apart && is_own {
+        return open_here(builder, path, mode);
+    }
     let at_cwd = i64::from(libc::AT_FDCWD).cast_unsigned();
-    let at = builder.place_path(path)?;
-    let args = [at_cwd, at.get(), u64::from(mode.unsigned_abs()), 0];
-    builder.call("open", &String::from_utf8_lossy(path), libc::SYS_openat, &args)
+    if is_own {
+        let at = builder.place_path(path)?;
+        let args = [at_cwd, at.get(), u64::from(mode.unsigned_abs()), 0];
+        return builder.call("open", &String::from_utf8_lossy(path), libc::SYS_openat, &args);
+    }
+    let how = open_how(mode, 0);
+    let size = size_of_val(&how);
+    let mut both: Vec<u8> = how.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    both.extend_from_slice(path);
+    both.push(0);
+    let (at, size) = (builder.place(&both)?.get(), u64::try_from(size).unwrap_or(0));
+    let args = [at_cwd, at + size, at, size];
+    match builder.remote.syscall(libc::SYS_openat2, &args)? {
+        Ok(fd) => Ok(fd),
+        // There is a link on the way, which it may be right to follow.
+        Err(Errno::ELOOP) if !builder.apart => open_here(builder, path, mode),
+        Err(errno) => Err(RestoreError::Remote {
+            pid: builder.remote.pid(),
+            call: "open",
+            object: String::from_utf8_lossy(path).into_owned(),
+            errno,
+        }),
+    }
+}
+
+/// Opens a file by a path that is ours, and hands it over.
+fn open_here(builder: &mut Builder<'_>, path: &[u8], mode: i32) -> RestoreResult<u64> {
+    let opened = canonical::open(path, mode).map_err(|refusal| canonical::failed("open", path, &refusal))?;
+    files::hand_over(builder, opened.as_fd())
 }
 
 /// Maps one mapping, empty. Private memory may have its final protection at once: it is filled through it.
@@ -101,7 +146,7 @@ pub(crate) fn map(
     let (mut flags, fd, offset) = match &vma.backing {
         BackingV1::Vdso | BackingV1::Vvar | BackingV1::Vsyscall => return Ok(()),
         // When its descriptor is there.
-        BackingV1::IoUring { .. } => return Ok(()),
+        BackingV1::IoUring { .. } | BackingV1::PacketRings { .. } => return Ok(()),
         BackingV1::AioRing(ring) => return aio::restore_ring(builder, vma, ring),
         BackingV1::Anonymous => {
             let kind = if has(vma_flags::DROPPABLE) { MAP_DROPPABLE } else { libc::MAP_PRIVATE };
@@ -165,7 +210,7 @@ pub(crate) fn advise_late(builder: &mut Builder<'_>, vma: &VmaV1) -> RestoreResu
 /// Settings of a mapping that has its contents, when all others have their advice: the kernel keeps some by mapping, and until then neighbours are
 /// one mapping to it.
 pub(crate) fn finish(builder: &mut Builder<'_>, vma: &VmaV1) -> RestoreResult<()> {
-    if matches!(vma.backing, BackingV1::IoUring { .. }) {
+    if matches!(vma.backing, BackingV1::IoUring { .. } | BackingV1::PacketRings { .. }) {
         return Ok(());
     }
     let has = |flag: u64| vma.flags & flag != 0;
@@ -209,7 +254,7 @@ pub(crate) fn seal(builder: &mut Builder<'_>, vma: &VmaV1) -> RestoreResult<()> 
 }
 
 fn advise(builder: &mut Builder<'_>, vma: &VmaV1, table: &[(u64, i32)]) -> RestoreResult<()> {
-    if matches!(vma.backing, BackingV1::IoUring { .. }) {
+    if matches!(vma.backing, BackingV1::IoUring { .. } | BackingV1::PacketRings { .. }) {
         return Ok(());
     }
     for (_, advice) in table.iter().filter(|(flag, _)| vma.flags & flag != 0) {

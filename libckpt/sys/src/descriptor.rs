@@ -34,6 +34,18 @@ const F_GETOWN_EX: i32 = 16;
 const F_SETSIG: i32 = 10;
 const F_GETSIG: i32 = 11;
 
+/// Makes this process's table large enough for `count` descriptors above that of `fd`. A table that grows while threads share it waits until none of
+/// them can be looking at the old one (`expand_fdtable` in the kernel), some milliseconds each time. If it cannot be, it grows when it must.
+pub fn make_room(fd: BorrowedFd<'_>, count: usize) {
+    let highest = i32::try_from(count).unwrap_or(i32::MAX).saturating_add(fd.as_raw_fd());
+    // SAFETY: no pointers; the new descriptor is nobody else's.
+    let made = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, highest) };
+    if made >= 0 {
+        // SAFETY: as above.
+        drop(unsafe { OwnedFd::from_raw_fd(made) });
+    }
+}
+
 /// Who gets the signals of O_ASYNC.
 pub fn owner(fd: BorrowedFd<'_>) -> SysResult<Owner> {
     let mut owner = Owner::default();
@@ -238,6 +250,12 @@ impl RaisedLimit {
         // SAFETY: `raised` is an rlimit.
         let done = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0;
         Self { before: done.then_some(before) }
+    }
+
+    /// How many descriptors this process may have now.
+    #[must_use]
+    pub fn most(&self) -> u64 {
+        self.before.map_or(0, |before| before.rlim_max)
     }
 }
 

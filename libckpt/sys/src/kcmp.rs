@@ -1,6 +1,7 @@
 //! kcmp(2): whether processes share a resource of the kernel's.
 use crate::error::{SysError, SysResult};
 use crate::pidfd::word;
+use crate::proc::stand_in::of;
 use crate::raw::syscall;
 use std::cmp::Ordering;
 use std::os::fd::RawFd;
@@ -36,7 +37,7 @@ impl Resource {
 /// Orders two tasks by a resource of theirs: equal when they share it.
 pub fn compare(resource: Resource, left: i32, right: i32) -> SysResult<Ordering> {
     // SAFETY: no pointers.
-    ordering(unsafe { syscall(libc::SYS_kcmp, [word(left), word(right), resource.kind(), 0, 0, 0]) })
+    ordering(unsafe { syscall(libc::SYS_kcmp, [word(of(left)), word(of(right)), resource.kind(), 0, 0, 0]) })
         .map_err(|errno| SysError::new("kcmp", format!("{resource:?} of pid {left} and pid {right}"), errno))
 }
 
@@ -53,12 +54,11 @@ pub fn compare_files(left: (i32, RawFd), right: (i32, RawFd)) -> SysResult<Order
     const KCMP_FILE: u64 = 0;
     let (a, b) = (u64::from(left.1.unsigned_abs()), u64::from(right.1.unsigned_abs()));
     // SAFETY: no pointers.
-    ordering(unsafe { syscall(libc::SYS_kcmp, [word(left.0), word(right.0), KCMP_FILE, a, b, 0]) }).map_err(
-        |errno| {
+    ordering(unsafe { syscall(libc::SYS_kcmp, [word(of(left.0)), word(of(right.0)), KCMP_FILE, a, b, 0]) })
+        .map_err(|errno| {
             let object = format!("fd {} of pid {} and fd {} of pid {}", left.1, left.0, right.1, right.0);
             SysError::new("kcmp(KCMP_FILE)", object, errno)
-        },
-    )
+        })
 }
 
 /// Compares a descriptor with what an epoll set watches: `epoll` holds `target` as the `offset`-th entry under that number
@@ -78,7 +78,7 @@ pub fn compare_epoll_target(
     }
     let slot = Slot { epoll: epoll.1.unsigned_abs(), target: target.unsigned_abs(), offset };
     let at = u64::try_from((&raw const slot).expose_provenance()).unwrap_or(0);
-    let args = [word(file.0), word(epoll.0), KCMP_EPOLL_TFD, u64::from(file.1.unsigned_abs()), at, 0];
+    let args = [word(of(file.0)), word(of(epoll.0)), KCMP_EPOLL_TFD, u64::from(file.1.unsigned_abs()), at, 0];
     // SAFETY: `slot` is valid for the kernel to read.
     ordering(unsafe { syscall(libc::SYS_kcmp, args) }).map_err(|errno| {
         SysError::new("kcmp(KCMP_EPOLL_TFD)", format!("epoll fd {} target {target}", epoll.1), errno)

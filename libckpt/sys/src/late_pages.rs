@@ -5,18 +5,14 @@
 //! fills the right page or none.
 use crate::error::{SysError, SysResult};
 use crate::pidfd::owned;
-use crate::uffd::{feature, ioctl};
+use crate::uffd::{self, feature, ioctl};
 use nix::errno::Errno;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-const UFFD_API: u64 = 0xaa;
-const UFFDIO_API: u64 = 0xc018_aa3f;
-const UFFDIO_REGISTER: u64 = 0xc020_aa00;
 const UFFDIO_WAKE: u64 = 0x8010_aa02;
 const UFFDIO_COPY: u64 = 0xc028_aa03;
 const UFFDIO_ZEROPAGE: u64 = 0xc020_aa04;
-const REGISTER_MODE_MISSING: u64 = 1;
 /// Flag of userfaultfd(2): reads do not wait, and poll(2) works.
 pub const O_NONBLOCK: u64 = 0o4000;
 const MESSAGE: usize = 32;
@@ -47,23 +43,19 @@ pub enum Message {
 /// EPERM: events of fork(2) take CAP_SYS_PTRACE.
 pub fn enable(fd: BorrowedFd<'_>) -> SysResult<()> {
     let events = feature::EVENT_FORK | feature::EVENT_REMAP | feature::EVENT_REMOVE | feature::EVENT_UNMAP;
-    let mut arg = [UFFD_API, events, 0];
-    ioctl(fd, UFFDIO_API, "ioctl(UFFDIO_API, EVENT_FORK)", "userfaultfd", &mut arg)
+    uffd::handshake(fd, events)
 }
 
 /// Whether a userfaultfd is one of these, by the text of its fdinfo.
 #[must_use]
 pub fn is_ours(fdinfo: &str) -> bool {
-    let features = fdinfo.lines().find_map(|line| line.strip_prefix("API:\taa:")?.split(':').next());
-    let features = features.and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or(0);
+    let features = fdinfo.lines().find_map(|line| uffd::features(line.strip_prefix("API:")?)).unwrap_or(0);
     features & feature::EVENT_FORK != 0
 }
 
 /// Registers `range`: who touches a page in it that is not there waits until that is filled.
 pub fn register(fd: BorrowedFd<'_>, range: Range<u64>) -> SysResult<()> {
-    let object = format!("{:#x}-{:#x}", range.start, range.end);
-    let mut arg = [range.start, range.end - range.start, REGISTER_MODE_MISSING, 0];
-    ioctl(fd, UFFDIO_REGISTER, "ioctl(UFFDIO_REGISTER, MISSING)", &object, &mut arg)
+    uffd::register(fd, range, uffd::mode::MISSING)
 }
 
 /// Fills pages at `address` with `bytes`, whole pages, and wakes who waits for them. The number of bytes that were filled, and why not all.
@@ -77,9 +69,15 @@ pub fn copy(fd: BorrowedFd<'_>, address: u64, bytes: &[u8]) -> (usize, Option<Er
 
 /// Fills `range` with zero pages and wakes who waits for them.
 pub fn zero(fd: BorrowedFd<'_>, range: Range<u64>) -> Result<(), Errno> {
+    zero_some(fd, range).1.map_or(Ok(()), Err)
+}
+
+/// As [`zero`]; the number of bytes that were filled, and why not all.
+pub fn zero_some(fd: BorrowedFd<'_>, range: Range<u64>) -> (u64, Option<Errno>) {
     let mut arg = [range.start, range.end - range.start, 0, 0];
     let outcome = ioctl(fd, UFFDIO_ZEROPAGE, "ioctl(UFFDIO_ZEROPAGE)", "", &mut arg);
-    outcome.map_err(|error| error.errno().unwrap_or(Errno::EIO))
+    let failed = outcome.err().map(|error| error.errno().unwrap_or(Errno::EIO));
+    (u64::try_from(arg[3].cast_signed()).unwrap_or(0), failed)
 }
 
 /// Has whoever waits for a page in `range` try again.

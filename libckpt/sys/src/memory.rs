@@ -21,7 +21,7 @@ pub struct ProcessMemory {
 impl ProcessMemory {
     /// Opens the memory of `pid`. The file stays with the address space that the process has now: after an exec it reads as empty.
     pub fn open(pid: i32) -> SysResult<Self> {
-        let path = format!("/proc/{pid}/mem");
+        let path = crate::proc::path(pid, "mem");
         let file = OpenOptions::new()
             .read(true)
             .write(true)

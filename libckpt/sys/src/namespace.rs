@@ -4,6 +4,7 @@ use crate::proc;
 use crate::proc::status::Status;
 use crate::spawn::{fork, fork_alone};
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::mount::{MsFlags, mount};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -152,20 +153,61 @@ pub fn open_own(namespace: Namespace) -> SysResult<File> {
 
 /// A descriptor of the namespace that process `pid` is in.
 pub fn open_of(pid: i32, namespace: Namespace) -> SysResult<File> {
-    let path = format!("/proc/{pid}/ns/{}", namespace.name());
+    let path = proc::path(pid, &format!("ns/{}", namespace.name()));
+    File::open(&path).map_err(|error| SysError::new("open", path, error))
+}
+
+/// A descriptor of the namespace, of clocks or pids, that the children of process `pid` are born in.
+pub fn open_for_children_of(pid: i32, namespace: Namespace) -> SysResult<File> {
+    let path = proc::path(pid, &format!("ns/{}_for_children", namespace.name()));
     File::open(&path).map_err(|error| SysError::new("open", path, error))
 }
 
 /// The network namespace that a socket belongs to, as [`Namespace::of`] has it. EPERM: not without CAP_NET_ADMIN there.
 pub fn of_socket(socket: BorrowedFd<'_>) -> SysResult<PathBuf> {
     const SIOCGSKNS: libc::Ioctl = 0x894c;
+    link_of(related(socket, SIOCGSKNS, "ioctl(SIOCGSKNS)")?.as_fd())
+}
+
+/// The PID or user namespace that another, behind `place`, is in, as [`Namespace::of`] has it. EPERM: it is out of sight.
+pub fn parent(place: BorrowedFd<'_>) -> SysResult<PathBuf> {
+    link_of(open_parent(place)?.as_fd())
+}
+
+fn open_parent(place: BorrowedFd<'_>) -> SysResult<OwnedFd> {
+    const NS_GET_PARENT: libc::Ioctl = 0xb702;
+    related(place, NS_GET_PARENT, "ioctl(NS_GET_PARENT)")
+}
+
+/// The user namespace that another namespace, behind `place`, belongs to, as [`Namespace::of`] has it. EPERM: it is out of sight.
+pub fn owner(place: BorrowedFd<'_>) -> SysResult<PathBuf> {
+    const NS_GET_USERNS: libc::Ioctl = 0xb701;
+    link_of(related(place, NS_GET_USERNS, "ioctl(NS_GET_USERNS)")?.as_fd())
+}
+
+/// The user who made the user namespace behind `place`.
+pub fn owner_uid(place: BorrowedFd<'_>) -> SysResult<u32> {
+    const NS_GET_OWNER_UID: libc::Ioctl = 0xb704;
+    let mut uid = 0u32;
+    // SAFETY: `uid` is ours and valid for writing.
+    if unsafe { libc::ioctl(place.as_raw_fd(), NS_GET_OWNER_UID, &raw mut uid) } < 0 {
+        return Err(SysError::last("ioctl(NS_GET_OWNER_UID)", "a namespace"));
+    }
+    Ok(uid)
+}
+
+/// A namespace that ioctl(2) gives for another.
+fn related(place: BorrowedFd<'_>, request: libc::Ioctl, call: &'static str) -> SysResult<OwnedFd> {
     // SAFETY: it takes no pointer.
-    let fd = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) };
+    let fd = unsafe { libc::ioctl(place.as_raw_fd(), request) };
     if fd < 0 {
-        return Err(SysError::last("ioctl(SIOCGSKNS)", "a socket"));
+        return Err(SysError::last(call, "a namespace"));
     }
     // SAFETY: the kernel has just given it to us.
-    let place = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn link_of(place: BorrowedFd<'_>) -> SysResult<PathBuf> {
     let path = format!("/proc/self/fd/{}", place.as_raw_fd());
     std::fs::read_link(&path).map_err(|error| SysError::new("readlink", path, error))
 }
@@ -192,6 +234,8 @@ pub fn fork_through(
     let (mut report, mut tell) = std::io::pipe().map_err(failed("pipe2"))?;
     let Some(in_between) = fork(0, None)? else {
         drop(report);
+        // Pipes between the two end with the other.
+        drop(meanwhile);
         // SAFETY: this process was made by one with one thread just now, and `middle` only moves it to other namespaces.
         let outcome =
             middle().and_then(|()| unsafe { fork_alone(libc::CLONE_PARENT.unsigned_abs().into(), pid) });
@@ -212,12 +256,17 @@ pub fn fork_through(
         // SAFETY: ends this process without what would be the parent's to do.
         unsafe { libc::_exit(0) }
     };
-    drop(tell);
+    drop((tell, middle));
     let meanwhile = meanwhile(in_between);
-    let mut bytes = Vec::new();
-    let read = report.read_to_end(&mut bytes);
     wait_for(in_between)?;
-    read.map_err(failed("read"))?;
+    // It has said all that it had to say. Others that it made may have its end of the pipe still, so there need be no end.
+    fcntl(&report, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+        .map_err(|errno| SysError::new("fcntl(F_SETFL)", "a pipe", errno))?;
+    let mut bytes = Vec::new();
+    match report.read_to_end(&mut bytes) {
+        Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return Err(failed("read")(error)),
+        _ => {}
+    }
     meanwhile?;
     let (number, text) = bytes.split_first_chunk().ok_or_else(|| {
         SysError::new(
@@ -261,14 +310,25 @@ pub fn outer_pids(link: &Path, inner: &[i32]) -> SysResult<BTreeMap<i32, i32>> {
         let name = entry.map_err(failed)?.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
         // It may have ended meanwhile.
-        if Namespace::Pid.of(pid).ok().flatten().is_some_and(|theirs| theirs == link)
-            && let Ok(status) = Status::of(pid, pid)
-            && inner.contains(&status.inner_pid())
-        {
-            found.insert(status.inner_pid(), pid);
+        if let Some(id) = id_in(pid, link).filter(|id| inner.contains(id)) {
+            found.insert(id, pid);
         }
     }
     Ok(found)
+}
+
+/// The id of process `pid` in PID namespace `link` (as [`Namespace::of`] has it). None: it is not there, nor in one within.
+#[must_use]
+pub fn id_in(pid: i32, link: &Path) -> Option<i32> {
+    let ids = Status::of(pid, pid).ok()?.ids("NSpid");
+    let mut place = OwnedFd::from(open_of(pid, Namespace::Pid).ok()?);
+    for id in ids.into_iter().rev() {
+        if link_of(place.as_fd()).ok()? == link {
+            return Some(id);
+        }
+        place = open_parent(place.as_fd()).ok()?;
+    }
+    None
 }
 
 /// Sets host and domain name of this process's UTS namespace.

@@ -1,5 +1,6 @@
 //! What the kernel tells of AF_PACKET sockets (sock_diag(7), packet_diag) beside their options.
 use crate::error::SysResult;
+use crate::packet_ring::Shape;
 use crate::sock_diag::{dump, u16_at, u32_at};
 
 /// PACKET_SHOW_INFO, MCLIST, RING_CFG, FANOUT.
@@ -23,8 +24,10 @@ pub struct PacketSocket {
     pub interface: u32,
     /// Its memberships.
     pub memberships: Vec<Membership>,
-    /// It has a ring that receives or sends through memory.
-    pub has_ring: bool,
+    /// The ring that packets come in through.
+    pub receive_ring: Option<Shape>,
+    /// The ring that packets go out through; not told of version 3.
+    pub send_ring: Option<Shape>,
     /// Its group (PACKET_FANOUT): id, and type in the upper half.
     pub fanout: Option<u32>,
 }
@@ -67,13 +70,27 @@ fn parse(message: &[u8]) -> Option<PacketSocket> {
             PACKET_DIAG_MCLIST => {
                 socket.memberships = value.chunks_exact(MEMBERSHIP).filter_map(membership).collect();
             }
-            PACKET_DIAG_RX_RING | PACKET_DIAG_TX_RING => socket.has_ring = true,
+            PACKET_DIAG_RX_RING => socket.receive_ring = shape(value),
+            PACKET_DIAG_TX_RING => socket.send_ring = shape(value),
             PACKET_DIAG_FANOUT => socket.fanout = u32_at(value, 0),
             _ => {}
         }
         rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
     }
     Some(socket)
+}
+
+/// `struct packet_diag_ring`.
+fn shape(bytes: &[u8]) -> Option<Shape> {
+    Some(Shape {
+        block_size: u32_at(bytes, 0)?,
+        blocks: u32_at(bytes, 4)?,
+        frame_size: u32_at(bytes, 8)?,
+        frames: u32_at(bytes, 12)?,
+        retire_ms: u32_at(bytes, 16)?,
+        private: u32_at(bytes, 20)?,
+        features: u32_at(bytes, 24)?,
+    })
 }
 
 /// `struct packet_diag_mclist`.

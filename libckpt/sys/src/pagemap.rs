@@ -83,6 +83,23 @@ pub struct Frame {
     pub exclusive: bool,
 }
 
+/// What stands in the page table for a page that is not present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absent {
+    /// Where the page is: in swap space, or on its way.
+    Elsewhere,
+    /// A mark, and no page: `marker` bits.
+    Marker(u64),
+    /// It is not shown: that takes CAP_SYS_ADMIN.
+    Hidden,
+}
+
+/// Bits of a mark in the page table (PTE_MARKER_*).
+pub mod marker {
+    /// Access is a SIGBUS (UFFDIO_POISON).
+    pub const POISONED: u64 = 1 << 1;
+}
+
 /// A process's page map.
 #[derive(Debug)]
 pub struct Pagemap {
@@ -93,7 +110,7 @@ pub struct Pagemap {
 impl Pagemap {
     /// Opens the page map of `pid`.
     pub fn open(pid: i32) -> SysResult<Self> {
-        let path = format!("/proc/{pid}/pagemap");
+        let path = crate::proc::path(pid, "pagemap");
         let file = File::open(&path).map_err(|error| SysError::new("open", &path, error))?;
         Ok(Self { file, pid })
     }
@@ -165,6 +182,24 @@ impl Pagemap {
             start += pages * PAGE;
         }
         Ok(())
+    }
+
+    /// What stands for the page at `address`, of which a scan said SWAPPED.
+    pub fn absent(&self, address: u64) -> SysResult<Absent> {
+        const FRAME: u64 = (1 << 55) - 1;
+        const TYPES: u32 = 5;
+        // The last type of swap entries.
+        const MARKER: u64 = (1 << TYPES) - 1;
+        let mut entry = [0; 8];
+        self.file.read_exact_at(&mut entry, address / 4096 * 8).map_err(|error| {
+            SysError::new("read of pagemap", format!("pid {}, {address:#x}", self.pid), error)
+        })?;
+        let frame = u64::from_ne_bytes(entry) & FRAME;
+        Ok(match frame & MARKER {
+            _ if frame == 0 => Absent::Hidden,
+            MARKER => Absent::Marker(frame >> TYPES),
+            _ => Absent::Elsewhere,
+        })
     }
 
     /// As [`Self::frames`], without looking at what is not populated.

@@ -1,5 +1,6 @@
 //! pidfd_open(2), pidfd_getfd(2).
 use crate::error::{SysError, SysResult};
+use crate::proc::stand_in;
 use crate::raw::syscall;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -17,9 +18,12 @@ pub(crate) fn owned(value: u64) -> OwnedFd {
 /// PIDFD_THREAD: the descriptor stands for the one thread.
 pub const THREAD: i32 = libc::O_EXCL;
 
-/// A descriptor that stands for process `pid`.
+/// A descriptor that stands for process `pid`, or for the thread that stands in for it.
 pub fn open(pid: i32) -> SysResult<OwnedFd> {
-    open_with(pid, 0)
+    match stand_in::of(pid) {
+        tid if tid != pid => open_with(tid, THREAD),
+        pid => open_with(pid, 0),
+    }
 }
 
 /// As [`open`], with PIDFD_NONBLOCK (O_NONBLOCK) or [`THREAD`].

@@ -3,6 +3,7 @@ use crate::error::{SysError, SysResult};
 use crate::pidfd::owned;
 use crate::raw::syscall;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 /// `struct clone_args`.
 #[repr(C)]
@@ -55,12 +56,25 @@ impl CloneArgs {
 /// EEXIST: the pid is taken. EPERM: no privilege to choose one. EBUSY: this process has other threads, which might hold locks that the child would
 /// wait for.
 pub fn fork(flags: u64, pid: Option<i32>) -> SysResult<Option<i32>> {
-    let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
-    if threads != 1 {
+    if !becomes_alone() {
         return Err(SysError::new("clone3", "a child process", nix::errno::Errno::EBUSY));
     }
     // SAFETY: as was just seen.
     unsafe { fork_alone(flags, pid) }
+}
+
+/// Whether this process has one thread only. One that has been joined is still there for a moment.
+fn becomes_alone() -> bool {
+    const LIMIT: Duration = Duration::from_secs(10);
+    let begin = Instant::now();
+    loop {
+        match std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count) {
+            1 => return true,
+            0 => return false,
+            _ if begin.elapsed() > LIMIT => return false,
+            _ => std::thread::sleep(Duration::from_micros(100)),
+        }
+    }
 }
 
 /// As [`fork`], where /proc does not tell how many threads this process has.

@@ -1,4 +1,4 @@
-//! userfaultfd(2) for asynchronous write-protection: the part of it that dirty tracking needs.
+//! userfaultfd(2): what dirty tracking needs of it, and what the instances of programs need to be saved and made again.
 //!
 //! A userfaultfd belongs to the address space of the process that made it; whoever holds the descriptor may register and
 //! unregister mappings of that address space. Closing the last descriptor undoes all of it.
@@ -11,11 +11,25 @@ const UFFDIO_API: u64 = 0xc018_aa3f;
 const UFFDIO_REGISTER: u64 = 0xc020_aa00;
 const UFFDIO_UNREGISTER: u64 = 0x8010_aa01;
 const UFFDIO_WRITEPROTECT: u64 = 0xc018_aa06;
-const REGISTER_MODE_WP: u64 = 1 << 1;
+const WRITEPROTECT_MODE_WP: u64 = 1;
+/// UFFD_FEATURE_INITIALIZED: how the kernel notes that the handshake was made.
+const INITIALIZED: u64 = 1 << 31;
+/// UFFDIO_MOVE (Linux 6.8): for the address space of the caller only, see [`move_nothing`].
+pub const UFFDIO_MOVE: u64 = 0xc028_aa05;
 /// Flags of userfaultfd(2): close on exec and user-mode faults only, which needs no privilege.
 pub const O_CLOEXEC: u64 = 0o2_000_000;
 /// UFFD_USER_MODE_ONLY.
 pub const USER_MODE_ONLY: u64 = 1;
+
+/// UFFDIO_REGISTER_MODE_*.
+pub mod mode {
+    /// Pages that are not there.
+    pub const MISSING: u64 = 1 << 0;
+    /// Writes to pages that are protected.
+    pub const WP: u64 = 1 << 1;
+    /// Pages of shared memory that are there, and not mapped.
+    pub const MINOR: u64 = 1 << 2;
+}
 
 /// UFFD_FEATURE_*.
 #[allow(missing_docs)]
@@ -49,16 +63,57 @@ pub(crate) fn ioctl<T>(
 /// # Errors
 /// EINVAL: the kernel lacks a feature (WP_ASYNC came with 6.7), or the handshake was made before.
 pub fn enable_wp_async(fd: BorrowedFd<'_>) -> SysResult<()> {
-    let features = feature::PAGEFAULT_FLAG_WP | feature::WP_HUGETLBFS_SHMEM | feature::WP_ASYNC;
+    handshake(fd, feature::PAGEFAULT_FLAG_WP | feature::WP_HUGETLBFS_SHMEM | feature::WP_ASYNC)
+}
+
+/// Agrees on these features of a new userfaultfd.
+///
+/// # Errors
+/// EINVAL: the kernel lacks a feature, or the handshake was made before. EPERM: events of fork(2) take CAP_SYS_PTRACE.
+pub fn handshake(fd: BorrowedFd<'_>, features: u64) -> SysResult<()> {
     let mut arg = [UFFD_API, features, 0];
-    ioctl(fd, UFFDIO_API, "ioctl(UFFDIO_API, WP_ASYNC)", "userfaultfd", &mut arg)
+    ioctl(fd, UFFDIO_API, "ioctl(UFFDIO_API)", &format!("userfaultfd, features {features:#x}"), &mut arg)
+}
+
+/// The features that were agreed on, by the field `API` of fdinfo. None: the handshake has not been made.
+#[must_use]
+pub fn features(api: &str) -> Option<u64> {
+    let features = api.trim().strip_prefix("aa:")?.split(':').next()?;
+    let features = u64::from_str_radix(features, 16).ok()?;
+    (features & INITIALIZED != 0).then_some(features & !INITIALIZED)
 }
 
 /// Registers `range` for write-protection; mappings in it that cannot be tracked make it fail with EINVAL.
 pub fn register_wp(fd: BorrowedFd<'_>, range: Range<u64>) -> SysResult<()> {
+    register(fd, range, mode::WP)
+}
+
+/// Registers `range` for `modes`. Nothing happens where that has been done with the same userfaultfd.
+///
+/// # Errors
+/// EBUSY: another userfaultfd has a mapping there. EINVAL: nothing is mapped, or what cannot be registered. ENOMEM: the address space is gone.
+pub fn register(fd: BorrowedFd<'_>, range: Range<u64>, modes: u64) -> SysResult<()> {
     let object = format!("{:#x}-{:#x}", range.start, range.end);
-    let mut arg = [range.start, range.end - range.start, REGISTER_MODE_WP, 0];
+    let mut arg = [range.start, range.end - range.start, modes, 0];
     ioctl(fd, UFFDIO_REGISTER, "ioctl(UFFDIO_REGISTER)", &object, &mut arg)
+}
+
+/// The argument of an [`UFFDIO_MOVE`] of a page at `hole`, where nothing is mapped. It changes nothing: whose address space the userfaultfd is for gets
+/// ENOENT, everybody else EINVAL.
+#[must_use]
+pub fn move_nothing(hole: u64) -> [u8; 40] {
+    let mut arg = [0; 40];
+    for (word, value) in arg.as_chunks_mut::<8>().0.iter_mut().zip([hole, hole, 4096]) {
+        *word = value.to_ne_bytes();
+    }
+    arg
+}
+
+/// Protects the pages of `range`: who writes to one waits, or is told of.
+pub fn protect(fd: BorrowedFd<'_>, range: Range<u64>) -> SysResult<()> {
+    let object = format!("{:#x}-{:#x}", range.start, range.end);
+    let mut arg = [range.start, range.end - range.start, WRITEPROTECT_MODE_WP];
+    ioctl(fd, UFFDIO_WRITEPROTECT, "ioctl(UFFDIO_WRITEPROTECT)", &object, &mut arg)
 }
 
 /// Unregisters `range`: its pages are writable again without a fault.
@@ -73,4 +128,16 @@ pub fn unprotect(fd: BorrowedFd<'_>, range: Range<u64>) -> SysResult<()> {
     let object = format!("{:#x}-{:#x}", range.start, range.end);
     let mut arg = [range.start, range.end - range.start, 0];
     ioctl(fd, UFFDIO_WRITEPROTECT, "ioctl(UFFDIO_WRITEPROTECT)", &object, &mut arg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_of_fdinfo() {
+        assert_eq!(features("aa:80000003:80000000000001ff"), Some(3));
+        assert_eq!(features("\taa:80000000:80000000000001ff"), Some(0));
+        assert_eq!(features("aa:0:80000000000001ff"), None);
+    }
 }

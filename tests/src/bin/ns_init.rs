@@ -51,6 +51,9 @@ fn init(command: &[CString]) -> ! {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .expect("private mounts");
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>).expect("mount /proc");
+    // Pids, which go into names there, are the same in each test.
+    let own = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("shm"), "/dev/shm", Some("tmpfs"), own, Some("mode=1777")).expect("mount /dev/shm");
     if let Err(error) = loopback_up() {
         eprintln!("ns-init: no loopback device: {error}");
         exit(1);

@@ -52,7 +52,7 @@ struct Objects(HashMap<String, usize>);
 
 impl Objects {
     fn name(&mut self, vma: &Vma) -> String {
-        let without_name = ["/memfd:", "/dev/zero", "[anon_shmem", "anon_inode:"]
+        let without_name = ["/memfd:", "/dev/zero", "[anon_shmem", "anon_inode:", "socket:["]
             .iter()
             .any(|prefix| vma.name.starts_with(prefix))
             || vma.name.ends_with(" (deleted)");
@@ -61,8 +61,9 @@ impl Objects {
         }
         let next = self.0.len();
         let number = *self.0.entry(vma.inode.clone()).or_insert(next);
-        // A deleted file's path may carry a number that the restore chose.
+        // A deleted file's path may carry a number that the restore chose, a socket's name does.
         let name = vma.name.split(" (deleted)").next().unwrap_or_default();
+        let name = name.split(":[").next().unwrap_or_default();
         format!("object {number} {name}")
     }
 }

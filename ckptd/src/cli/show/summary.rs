@@ -115,6 +115,13 @@ fn describe(fd: i32, kind: &FileKindV1) -> File {
         FileKindV1::Namespace { pid, name } => format!("namespace {name} of process {pid}"),
         FileKindV1::Fanotify { marks, .. } => format!("fanotify with {} marks", marks.len()),
         FileKindV1::BpfMap(map) => format!("BPF map of {} entries at most", map.max_entries),
+        FileKindV1::Tun(tun) => match &tun.queue {
+            Some(queue) => format!("queue of interface {}", queue.interface.name),
+            None => text(&tun.path),
+        },
+        FileKindV1::Userfaultfd(record) => {
+            format!("userfaultfd of process {}, {} mappings", record.mm.0, record.areas.len())
+        }
         FileKindV1::IoUring(ring) => format!("io_uring of {} entries", ring.submissions),
     };
     File { fd, what, socket: matches!(kind, FileKindV1::Socket(_)) }

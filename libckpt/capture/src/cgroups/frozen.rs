@@ -85,7 +85,7 @@ impl FrozenGroups {
         let copy = |group: &FrozenGroup| Ok((group.control.try_clone()?, group.word(true)));
         let files: std::io::Result<Vec<_>> = self.groups.iter().map(copy).collect();
         let mut files = files.map_err(|error| ckpt_sys::SysError::new("dup", "a control group", error))?;
-        self.keeper = Some(Keeper::start(&mut files)?);
+        self.keeper = Some(Keeper::start(&mut files, true)?);
         Ok(())
     }
 

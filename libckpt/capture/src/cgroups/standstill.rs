@@ -1,6 +1,7 @@
 //! A job that is alone in a group of version 2 stands still as a whole, by that group's freezer, while its threads are asked to stop: nobody is born
 //! meanwhile who would have to be looked for. Where there is no such group, ptrace does it alone.
 use super::{Groups, upwards};
+use crate::error::{CaptureError, CaptureResult};
 use ckpt_sys::cgroup::{Hierarchy, Keeper};
 use ckpt_sys::proc::stat::Stat;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -28,6 +29,9 @@ pub(crate) struct Standstill {
     control: File,
     events: File,
     keeper: Option<Keeper>,
+    root: i32,
+    /// The group is ours to thaw.
+    begun: bool,
 }
 
 impl Standstill {
@@ -49,20 +53,46 @@ impl Standstill {
             return None;
         }
         let directory = hierarchy.directory(group)?;
-        let control = OpenOptions::new().write(true).open(directory.join(CONTROL)).ok()?;
+        let control = OpenOptions::new().read(true).write(true).open(directory.join(CONTROL)).ok()?;
         let events = File::open(directory.join("cgroup.events")).ok()?;
-        let keeper = Keeper::start(&mut [(control.try_clone().ok()?, "0")]).ok();
+        let keeper = Keeper::start(&mut [(control.try_clone().ok()?, "0")], false).ok();
         // Without anybody to thaw it nothing is frozen.
-        keeper.is_some().then_some(Self { directory, _hierarchy: opened, control, events, keeper })
+        let begun = false;
+        keeper.is_some().then_some(Self {
+            directory,
+            _hierarchy: opened,
+            control,
+            events,
+            keeper,
+            root,
+            begun,
+        })
     }
 
     /// Freezes the group, and waits for it. What does not freeze in time runs on.
-    pub(crate) fn begin(&mut self) {
+    ///
+    /// # Errors
+    /// Somebody else has frozen it since [`Self::prepare`]: it stays so.
+    pub(crate) fn begin(&mut self) -> CaptureResult<()> {
+        let mut now = String::new();
+        let read = self.control.read_to_string(&mut now);
+        if read.is_ok() && now.trim() == "1" {
+            return Err(CaptureError::unsupported(
+                self.root,
+                format!("its control group {}", self.directory.display()),
+                "somebody froze it while the save began",
+                "Save again",
+            ));
+        }
+        // Nobody would thaw it.
+        let Some(Ok(())) = self.keeper.as_mut().map(Keeper::arm) else { return Ok(()) };
+        self.begun = true;
         // A note that cannot be made is only missed if this process and the one that stands by are killed within these milliseconds.
         let _ = ckpt_sys::cgroup::set_note(&self.directory, NOTE, true);
         if self.control.write_all(b"1").is_ok() {
             self.wait();
         }
+        Ok(())
     }
 
     fn wait(&mut self) {
@@ -84,10 +114,12 @@ impl Standstill {
 
 impl Drop for Standstill {
     fn drop(&mut self) {
-        if let Err(error) = self.control.write_all(b"0") {
-            tracing::error!(%error, "{} stays frozen", self.directory.display());
+        if self.begun {
+            if let Err(error) = self.control.write_all(b"0") {
+                tracing::error!(%error, "{} stays frozen", self.directory.display());
+            }
+            let _ = ckpt_sys::cgroup::set_note(&self.directory, NOTE, false);
         }
-        let _ = ckpt_sys::cgroup::set_note(&self.directory, NOTE, false);
         if let Some(keeper) = self.keeper.take() {
             keeper.finish();
         }
@@ -135,4 +167,32 @@ fn descends(pid: i32, root: i32, known: &mut HashSet<i32>) -> bool {
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_else_has_frozen_stays_frozen() {
+        let directory = std::env::temp_dir().join(format!("ckpt-standstill-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join(CONTROL);
+        std::fs::write(&path, "1\n").unwrap();
+        let mut standstill = Standstill {
+            directory: directory.clone(),
+            _hierarchy: None,
+            control: OpenOptions::new().read(true).write(true).open(&path).unwrap(),
+            events: File::open(&path).unwrap(),
+            keeper: None,
+            root: 1,
+            begun: false,
+        };
+        let refused = standstill.begin().unwrap_err().to_string();
+        drop(standstill);
+        let left = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert!(refused.contains("Save again"), "{refused}");
+        assert_eq!(left, "1\n");
+    }
 }

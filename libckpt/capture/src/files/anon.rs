@@ -1,9 +1,10 @@
 //! Descriptors without a file: the table of their kinds, and what is refused.
 use super::{
     Context, Describe, FoundFile, bpfmap, epoll, eventfd, fanotify, inotify, iouring, pidfd, signalfd,
-    timerfd,
+    timerfd, userfaultfd,
 };
 use crate::error::CaptureResult;
+use crate::userfaultfd::LINK;
 use ckpt_image::record::FileKindV1;
 
 const CLOSE_FIRST: &str = "Close it before saving, or start the program so that it does without";
@@ -11,7 +12,7 @@ const CLOSE_FIRST: &str = "Close it before saving, or start the program so that 
 const UNLOAD_FIRST: &str = "Close it before saving (pinned in a BPF file system it stays loaded)";
 
 /// Kinds that can be saved, by link.
-const SAVED: [(&[u8], Describe); 9] = [
+const SAVED: [(&[u8], Describe); 10] = [
     (b"anon_inode:[eventfd]", eventfd::describe),
     (b"anon_inode:[eventpoll]", epoll::describe),
     (b"anon_inode:[timerfd]", timerfd::describe),
@@ -21,11 +22,11 @@ const SAVED: [(&[u8], Describe); 9] = [
     (b"anon_inode:[io_uring]", iouring::describe),
     (b"anon_inode:[fanotify]", fanotify::describe),
     (b"anon_inode:bpf-map", bpfmap::describe),
+    (LINK, userfaultfd::describe),
 ];
 
 /// Kinds that cannot, by a part of the link: what it is, and what to do about it.
-const REFUSED: [(&str, &str, &str); 11] = [
-    ("userfaultfd", "userfaultfd instances cannot be saved yet", CLOSE_FIRST),
+const REFUSED: [(&str, &str, &str); 10] = [
     (
         "perf_event",
         "the kernel does not show what a performance counter counts",

@@ -1,11 +1,12 @@
 //! The open file descriptions of a job: each once, whatever number of descriptors and messages refer to it.
 use super::fdinfo::FdInfo;
+use super::reading::Raw;
 use crate::error::{CaptureError, CaptureResult};
 use crate::namespaces::Further;
 use ckpt_image::record::OpenFileId;
 use ckpt_sys::namespace::{self, Namespace};
 use ckpt_sys::proc::stat::Stat;
-use ckpt_sys::{SysError, kcmp, pidfd, proc};
+use ckpt_sys::{SysError, kcmp, proc};
 use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
@@ -84,7 +85,7 @@ impl FileIndex {
         all.try_for_each(|net| namespace::within(Namespace::Net, self.further.place(net), || work(net)))
     }
 
-    /// Does something in the network namespace of a file, if it is a socket.
+    /// Does something in the network namespace of a file, if it is a socket or /dev/net/tun.
     pub(crate) fn in_net_of<T>(
         &self,
         file: &FoundFile,
@@ -93,9 +94,10 @@ impl FileIndex {
         namespace::within(Namespace::Net, self.further.place(self.net_of(file)?), work)
     }
 
-    /// The network namespace of a file: None is the root's, as of all that are no sockets.
+    /// The network namespace of a file: None is the root's, as of all that have none.
     pub(crate) fn net_of(&self, file: &FoundFile) -> CaptureResult<Option<usize>> {
-        if !self.further.has(Namespace::Net) || !file.link.starts_with(b"socket:[") {
+        let has_net = file.link.starts_with(b"socket:[") || super::tun::is_tun(file);
+        if !self.further.has(Namespace::Net) || !has_net {
             return Ok(None);
         }
         if let Some(net) = self.nets.borrow().get(&file.id) {
@@ -124,25 +126,15 @@ impl FileIndex {
         is_member(pid) || Stat::of(pid, pid).is_ok_and(is_dead_child)
     }
 
-    /// Adds descriptor `fd` of process `pid`; the id of its description and whether it is close-on-exec.
-    pub(crate) fn add_descriptor(
-        &mut self,
-        pid: i32,
-        process: BorrowedFd<'_>,
-        fd: i32,
-    ) -> CaptureResult<(OpenFileId, bool)> {
-        let link = read_link(pid, fd)?;
-        let info = read_info(pid, fd)?;
-        let cloexec = info.cloexec();
-        let locks = info.locks();
-        let at = match self.search((pid, fd), &link)? {
+    /// Adds a descriptor; the id of its description and whether it is close-on-exec.
+    pub(crate) fn add_descriptor(&mut self, place: Place, raw: Raw) -> CaptureResult<(OpenFileId, bool)> {
+        let cloexec = raw.info.cloexec();
+        let locks = raw.info.locks();
+        let at = match self.search(place, &raw.link)? {
             Ok(at) => at,
-            Err(slot) => {
-                let dup = pidfd::getfd(process, fd)?;
-                self.insert((pid, fd), link, info, dup, slot)?
-            }
+            Err(slot) => self.insert(place, raw, slot),
         };
-        self.held_at[at].push((pid, fd));
+        self.held_at[at].push(place);
         self.locks[at].extend(locks);
         Ok((self.files[at].id, cloexec))
     }
@@ -157,7 +149,7 @@ impl FileIndex {
             Err(slot) => {
                 let info = read_info(pid, fd)?;
                 let locks = info.locks();
-                let at = self.insert((pid, fd), link, info, dup, slot)?;
+                let at = self.insert((pid, fd), Raw::of_duplicate(link, info, dup)?, slot);
                 self.locks[at].extend(locks);
                 at
             }
@@ -168,30 +160,26 @@ impl FileIndex {
     /// Where a description is, or belongs, among those with the same link.
     fn search(&self, place: Place, link: &[u8]) -> CaptureResult<Result<usize, usize>> {
         let Some(same) = self.by_link.get(link) else { return Ok(Err(0)) };
-        let found = binary_search(same.len(), |at| {
-            let known = self.files[same[at]].place;
-            Ok(kcmp::compare_files(known, place)?)
-        })?;
+        let compare = |at: usize| Ok(kcmp::compare_files(self.files[same[at]].place, place)?);
+        // They come in this order where it was known before.
+        let last = same.len() - 1;
+        let found = match compare(last)? {
+            Ordering::Equal => Ok(last),
+            Ordering::Less => Err(last + 1),
+            Ordering::Greater => binary_search(last, compare)?,
+        };
         Ok(found.map(|at| same[at]))
     }
 
-    fn insert(
-        &mut self,
-        place: Place,
-        link: Vec<u8>,
-        info: FdInfo,
-        dup: OwnedFd,
-        slot: usize,
-    ) -> CaptureResult<usize> {
-        let dup = File::from(dup);
-        let meta = dup.metadata().map_err(|error| SysError::new("fstat", show(&link), error))?;
+    fn insert(&mut self, place: Place, raw: Raw, slot: usize) -> usize {
+        let Raw { link, info, meta, dup } = raw;
         let at = self.files.len();
         let id = OpenFileId(u32::try_from(at).unwrap_or(u32::MAX));
         self.by_link.entry(link.clone()).or_default().insert(slot, at);
         self.files.push(Arc::new(FoundFile { id, place, link, info, meta, dup }));
         self.held_at.push(Vec::new());
         self.locks.push(BTreeSet::new());
-        Ok(at)
+        at
     }
 
     /// All descriptions, by rising id.
@@ -293,7 +281,7 @@ pub(crate) fn show(bytes: &[u8]) -> String {
 
 /// The numbers of the descriptors of process `pid`, rising.
 pub(crate) fn list(pid: i32) -> CaptureResult<Vec<i32>> {
-    let path = format!("/proc/{pid}/fd");
+    let path = proc::path(pid, "fd");
     let failed = |error| CaptureError::from(SysError::new("readdir", path.clone(), error));
     let mut fds = Vec::new();
     for entry in std::fs::read_dir(&path).map_err(failed)? {
@@ -303,7 +291,8 @@ pub(crate) fn list(pid: i32) -> CaptureResult<Vec<i32>> {
     Ok(fds)
 }
 
-fn read_link(pid: i32, fd: i32) -> CaptureResult<Vec<u8>> {
+/// The link of descriptor `fd` in /proc.
+pub(crate) fn read_link(pid: i32, fd: i32) -> CaptureResult<Vec<u8>> {
     Ok(proc::read_link(pid, &format!("fd/{fd}"))?.into_os_string().into_vec())
 }
 
@@ -316,6 +305,7 @@ pub(crate) fn read_info(pid: i32, fd: i32) -> CaptureResult<FdInfo> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ckpt_sys::pidfd;
 
     #[test]
     fn the_place_of_a_missing_entry_keeps_the_order() {
@@ -335,7 +325,10 @@ mod tests {
         let same = first.try_clone().unwrap();
         let others: Vec<File> = (0..20).map(|_| File::open("/etc/passwd").unwrap()).collect();
         let mut index = FileIndex::default();
-        let mut add = |file: &File| index.add_descriptor(pid, process.as_fd(), file.as_raw_fd()).unwrap().0;
+        let mut add = |file: &File| {
+            let raw = Raw::read(pid, process.as_fd(), file.as_raw_fd(), None).unwrap();
+            index.add_descriptor((pid, file.as_raw_fd()), raw).unwrap().0
+        };
         let mut ids: Vec<OpenFileId> = others.iter().map(&mut add).collect();
         ids.push(add(&first));
         assert_eq!(add(&same), add(&first));

@@ -3,6 +3,7 @@
 //! A duplicate of each description is brought here by pidfd_getfd(2). It shares its state with the job's, so it is only looked at, never
 //! read, moved or set. The exceptions are SO_PEEK_OFF of a socket with a queue of several messages and TCP_REPAIR of a connection, which are put back at
 //! once, or by whoever finds the journal of a capture that was killed.
+mod ahead;
 mod anon;
 mod bpfmap;
 mod device;
@@ -11,7 +12,7 @@ mod eventfd;
 mod fanotify;
 mod fdinfo;
 mod fifo;
-mod index;
+pub(crate) mod index;
 mod inotify;
 mod iouring;
 mod locks;
@@ -21,6 +22,7 @@ mod namespace;
 mod path;
 mod pidfd;
 mod pipe;
+mod reading;
 mod signalfd;
 mod socket;
 mod stdio;
@@ -28,11 +30,14 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 mod timerfd;
+mod tun;
+mod userfaultfd;
 
 use crate::error::{CaptureError, CaptureResult};
 use crate::namespaces::Further;
 use crate::objects::Objects;
 use crate::process::Process;
+pub(crate) use ahead::Ahead;
 use ckpt_image::record::{DatagramV1, FdTableId, FdTableV1, FdV1, FileKindV1, OpenFileId, OpenFileV1};
 use ckpt_sys::descriptor::{self, RaisedLimit};
 use ckpt_sys::mqueue::is_queue;
@@ -41,7 +46,10 @@ use ckpt_sys::unix_diag::{self, UnixSocket};
 use fdinfo::FdInfo;
 use index::{FileIndex, FoundFile};
 pub(crate) use iouring::{Users as RingUsers, is_ring, quiesce, settle as settle_rings};
+use reading::Raw;
+pub(crate) use reading::{Descriptors, Reading};
 pub(crate) use socket::journal::Journal;
+pub(crate) use socket::packet_ring::{is_of_socket, settle as settle_packet_rings};
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
@@ -107,8 +115,10 @@ fn describer(file: &FoundFile) -> Describe {
 }
 
 /// Saves the descriptors of processes of the job that has these `members`, all of whose threads are stopped, and none of which shares its table with another of them.
+/// Most of them have been read, or are being so.
 pub(crate) fn capture_files(
     processes: &[&Process],
+    mut reading: Reading<'_, '_>,
     members: &[i32],
     objects: &mut Objects,
     journal: &Journal<'_>,
@@ -116,8 +126,23 @@ pub(crate) fn capture_files(
     let _limit = RaisedLimit::new();
     let mut index = FileIndex::of_job(members, &objects.further);
     let mut tables = Vec::with_capacity(processes.len());
+    let mut read = reading.finish();
     for Process { pid, pidfd, .. } in processes {
-        tables.push(collect(*pid, pidfd.as_fd(), &index::list(*pid)?, &mut index)?);
+        let Some(list) = reading.table(*pid) else {
+            tables.push(collect(*pid, pidfd.as_fd(), &index::list(*pid)?, &mut index)?);
+            continue;
+        };
+        let mut fds = Vec::with_capacity(list.len());
+        for &fd in list {
+            let raw = match read.remove(&(*pid, fd)) {
+                Some(read) => read?,
+                None => Raw::read(*pid, pidfd.as_fd(), fd, None)?,
+            };
+            let (file, cloexec) = index.add_descriptor((*pid, fd), raw)?;
+            fds.push(FdV1 { fd, cloexec, file });
+        }
+        fds.sort_unstable_by_key(|entry| entry.fd);
+        tables.push(FdTableV1 { id: FdTableId(pid.unsigned_abs()), fds });
     }
     describe_all(&mut index, objects, journal)?;
     Ok(tables)
@@ -228,7 +253,8 @@ fn collect(
 ) -> CaptureResult<FdTableV1> {
     let mut fds = Vec::with_capacity(list.len());
     for &fd in list {
-        match index.add_descriptor(pid, process, fd) {
+        let raw = Raw::read(pid, process, fd, None);
+        match raw.and_then(|raw| index.add_descriptor((pid, fd), raw)) {
             Ok((file, cloexec)) => fds.push(FdV1 { fd, cloexec, file }),
             // Closed since it was listed: only in a process that runs.
             Err(CaptureError::Sys(error))

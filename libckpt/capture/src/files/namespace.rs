@@ -18,13 +18,16 @@ pub(super) fn is_namespace(link: &[u8]) -> bool {
 /// Saves a descriptor of a namespace that a process of the job, or its children, are in.
 pub(super) fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureResult<FileKindV1> {
     let holder = context.index.holder(file);
-    let names = Namespace::ALL.iter().map(|namespace| namespace.name()).chain(OF_CHILDREN);
-    for pid in std::iter::once(holder).chain(context.index.members()) {
-        for name in names.clone() {
-            // A kernel without namespaces of a kind has no link for them.
-            let link = proc::read_link(pid, &format!("ns/{name}"));
-            if link.is_ok_and(|link| link.as_os_str().as_bytes() == file.link) {
-                return Ok(FileKindV1::Namespace { pid, name: name.to_owned() });
+    let own: Vec<_> = Namespace::ALL.iter().map(|namespace| namespace.name()).collect();
+    // Those of children last: a restore gives them to a process when others have theirs.
+    for names in [&own[..], &OF_CHILDREN[..]] {
+        for pid in std::iter::once(holder).chain(context.index.members()) {
+            for name in names {
+                // A kernel without namespaces of a kind has no link for them.
+                let link = proc::read_link(pid, &format!("ns/{name}"));
+                if link.is_ok_and(|link| link.as_os_str().as_bytes() == file.link) {
+                    return Ok(FileKindV1::Namespace { pid, name: (*name).to_owned() });
+                }
             }
         }
     }

@@ -1,7 +1,9 @@
 //! Namespaces that processes of the job are in, but not its root. What is in them is read by a thread that goes there for the time.
 use super::{ipc, mount, net, uts_namespace};
+use crate::cgroups::Groups;
 use crate::error::{CaptureError, CaptureResult};
-use ckpt_image::record::{FurtherNamespaceV1, NamespaceContentsV1, OpenFileId};
+use ckpt_image::record::{DeadTaskV1, FurtherNamespaceV1, NamespaceContentsV1, OpenFileId};
+use ckpt_sys::clocks::Offsets;
 use ckpt_sys::namespace::{self, Namespace};
 use ckpt_sys::proc::{self, mounts, mounts::Mount};
 use nix::errno::Errno;
@@ -12,8 +14,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Kinds that processes of a job may differ in.
-const KINDS: [Namespace; 4] = [Namespace::Uts, Namespace::Net, Namespace::Mount, Namespace::Ipc];
+mod cgroup;
+mod pid;
+mod time;
+mod user;
 
 /// The further namespaces of a job.
 #[derive(Debug, Default)]
@@ -23,6 +27,10 @@ pub(crate) struct Further {
     places: Vec<Place>,
     /// All processes of the job.
     pids: Vec<i32>,
+    /// Processes whose children are born in another PID namespace.
+    makers: Vec<pid::Maker>,
+    /// Clocks of the root.
+    own_clocks: Offsets,
 }
 
 #[derive(Debug)]
@@ -32,6 +40,8 @@ struct Place {
     link: PathBuf,
     open: File,
     members: Vec<i32>,
+    /// Of a time namespace: processes that are not in it, and whose children are born there.
+    makers: Vec<i32>,
     contents: Option<NamespaceContentsV1>,
 }
 
@@ -40,7 +50,7 @@ impl Further {
     pub(crate) fn find(pids: &[i32]) -> CaptureResult<Self> {
         let mut found = Self { pids: pids.to_vec(), ..Self::default() };
         let Some((&root, others)) = pids.split_first() else { return Ok(found) };
-        for namespace in KINDS {
+        for namespace in Namespace::ALL {
             let Some(roots) = namespace.of(root)? else { continue };
             for &pid in others {
                 // It has ended, or does so right now.
@@ -52,32 +62,85 @@ impl Further {
                     Some(place) => place.members.push(pid),
                     None => {
                         let Some(open) = alive(pid, namespace::open_of(pid, namespace))? else { continue };
-                        let members = vec![pid];
-                        found.places.push(Place { namespace, link, open, members, contents: None });
+                        let (members, makers) = (vec![pid], Vec::new());
+                        found.places.push(Place { namespace, link, open, members, makers, contents: None });
                     }
                 }
             }
             found.roots.push((namespace, roots));
         }
+        for &pid in pids {
+            found.makers.extend(alive(pid, pid::Maker::find(pid))?.flatten());
+        }
+        found.find_clock_makers(pids)?;
+        if found.has(Namespace::Time) {
+            found.own_clocks = Offsets::own()?;
+        }
+        found.sort()?;
         Ok(found)
     }
 
-    /// Reads what is in those namespaces that take long to read, before the job is stopped.
-    pub(crate) fn read_ahead(mut self) -> CaptureResult<Self> {
-        for place in self.places.iter_mut().filter(|place| place.namespace == Namespace::Net) {
-            place.contents = Some(place.read(&self.pids)?);
+    /// Those of users first, as others belong to them; one that is within another after that.
+    fn sort(&mut self) -> CaptureResult<()> {
+        let mut keyed = Vec::with_capacity(self.places.len());
+        for (at, place) in self.places.iter().enumerate() {
+            keyed.push(match place.namespace {
+                Namespace::User => (0, self.chain(at)?.len()),
+                Namespace::Pid => (2, self.chain(at)?.len()),
+                Namespace::Time => (1, self.clock_depth(at)),
+                _ => (1, 0),
+            });
         }
+        let mut keys = keyed.into_iter();
+        let mut places: Vec<_> = self.places.drain(..).map(|place| (keys.next(), place)).collect();
+        places.sort_by_key(|(key, _)| *key);
+        self.places = places.into_iter().map(|(_, place)| place).collect();
+        Ok(())
+    }
+
+    /// The PID or user namespace `at`, the one that it is in, and so on below that of the job's root.
+    fn chain(&self, at: usize) -> CaptureResult<Vec<usize>> {
+        let mut chain = vec![at];
+        let mut last = &self.places[at];
+        loop {
+            match self.with_link(&namespace::parent(last.open.as_fd())?) {
+                Some(None) => return Ok(chain),
+                Some(Some(parent)) if !chain.contains(&parent) => {
+                    chain.push(parent);
+                    last = &self.places[parent];
+                }
+                _ => {
+                    let reason = "it is not the one that the job's root process is in, but within one that no process of the job is in";
+                    return Err(last
+                        .refuse(reason, "Protect the first process that is in it by itself (ckpt attach)"));
+                }
+            }
+        }
+    }
+
+    /// Reads what is in those namespaces that take long to read, before the job is stopped.
+    pub(crate) fn read_ahead(mut self, groups: &Groups<'_>) -> CaptureResult<Self> {
+        for at in 0..self.places.len() {
+            let place = &self.places[at];
+            self.places[at].contents = match place.namespace {
+                Namespace::Net => Some(place.read(&self.pids)?),
+                Namespace::Time => Some(self.read_clocks(at)?),
+                _ => continue,
+            };
+        }
+        self.read_cgroups(groups)?;
         Ok(self)
     }
 
     /// Finds them again now that all processes stand still, and takes over what was read.
-    pub(crate) fn again(self, pids: &[i32]) -> CaptureResult<Self> {
+    pub(crate) fn again(self, pids: &[i32], groups: &Groups<'_>) -> CaptureResult<Self> {
         let mut found = Self::find(pids)?;
         for mut before in self.places {
             if let Some(place) = found.places.iter_mut().find(|place| place.link == before.link) {
                 place.contents = before.contents.take();
             }
         }
+        found.read_cgroups(groups)?;
         Ok(found)
     }
 
@@ -85,9 +148,13 @@ impl Further {
     pub(crate) fn check(&self) -> Vec<CaptureError> {
         let check = |(at, place): (usize, &Place)| match place.namespace {
             Namespace::Mount => self.check_mounts(at),
+            Namespace::Pid => self.read_pids(at, &[]).map(drop),
+            Namespace::User => self.check_users(at),
+            Namespace::Time => self.check_clocks(at),
             _ => place.read(&self.pids).map(drop),
         };
-        self.places.iter().enumerate().filter_map(|place| check(place).err()).collect()
+        let found = self.places.iter().enumerate().filter_map(|place| check(place).err());
+        found.chain(self.check_makers().err()).collect()
     }
 
     fn check_mounts(&self, at: usize) -> CaptureResult<()> {
@@ -100,12 +167,13 @@ impl Further {
         let place = &self.places[at];
         place.check_view()?;
         let (base, outer) = self.base(at)?;
-        let mounts = mount::capture(place.members[0], &outer, &place.view())?;
+        let mut mounts = mount::capture(place.members[0], &outer)?;
+        self.find_procs(place, &mut mounts)?;
         Ok(NamespaceContentsV1::Mount { base: base.and_then(|base| u32::try_from(base).ok()), mounts })
     }
 
     /// The mount namespace that one is made from, and the mounts there: an earlier one if both have a file system that the root's has not.
-    fn base(&self, at: usize) -> CaptureResult<(Option<usize>, Vec<Mount>)> {
+    fn base(&self, at: usize) -> CaptureResult<(Option<usize>, mount::Outer)> {
         let roots = mounts::own()?;
         let has = |mounts: &[Mount], device: &str| mounts.iter().any(|mount| mount.device == device);
         let own = mounts::of(self.places[at].members[0])?;
@@ -115,10 +183,10 @@ impl Further {
             }
             let theirs = mounts::of(place.members[0])?;
             if own.iter().any(|mount| has(&theirs, &mount.device) && !has(&roots, &mount.device)) {
-                return Ok((Some(base), theirs));
+                return Ok((Some(base), mount::Outer::of(place.members[0])?));
             }
         }
-        Ok((None, roots))
+        Ok((None, mount::Outer::own()?))
     }
 
     /// Whether there are any of a kind.
@@ -178,12 +246,20 @@ impl Further {
     }
 
     /// The records of them; `files`: which open files belong to which.
-    pub(crate) fn capture(&self, files: &[(OpenFileId, usize)]) -> CaptureResult<Vec<FurtherNamespaceV1>> {
+    pub(crate) fn capture(
+        &self,
+        files: &[(OpenFileId, usize)],
+        dead: &[DeadTaskV1],
+    ) -> CaptureResult<Vec<FurtherNamespaceV1>> {
+        self.check_makers()?;
         let mut records = Vec::new();
         for (at, place) in self.places.iter().enumerate() {
             let contents = match &place.contents {
+                _ if place.namespace == Namespace::Time => self.read_clocks(at)?,
                 Some(contents) => contents.clone(),
                 None if place.namespace == Namespace::Mount => self.read_mounts(at)?,
+                None if place.namespace == Namespace::Pid => self.read_pids(at, dead)?,
+                None if place.namespace == Namespace::User => self.read_users(at)?,
                 None => place.read(&self.pids)?,
             };
             let files = files.iter().filter(|(_, of)| *of == at).map(|(file, _)| *file).collect();
@@ -213,36 +289,30 @@ impl Place {
 
     /// Whether paths can be followed there, and the processes be restored there.
     fn check_view(&self) -> CaptureResult<()> {
-        let pid = self.members[0];
-        let refuse = |reason: &str, remedy: &str| {
-            let object = format!("mount namespace {}", self.link.display());
-            Err(CaptureError::unsupported(pid, object, reason, remedy))
-        };
-        if proc::read_link(pid, "root")? != Path::new("/") {
-            return refuse(
+        if proc::read_link(self.members[0], "root")? != Path::new("/") {
+            return Err(self.refuse(
                 "it is not the one that the job's root process is in, and the process has changed its root directory there (chroot)",
                 "Protect the first process that is in it by itself (ckpt attach)",
-            );
-        }
-        if !self.view().join(format!("proc/{pid}/status")).exists() {
-            return refuse(
-                "it is not the one that the job's root process is in, and has no /proc that shows the job",
-                "Mount a /proc there",
-            );
+            ));
         }
         Ok(())
     }
 
     fn refused(&self, error: CaptureError) -> CaptureError {
         match error {
-            CaptureError::Sys(error) if error.errno() == Some(Errno::EPERM) => CaptureError::unsupported(
-                self.members[0],
-                format!("{} namespace {}", self.namespace.name(), self.link.display()),
+            CaptureError::Sys(error) if error.errno() == Some(Errno::EPERM) => self.refuse(
                 "it is not the one that the job's root process is in, and ckpt may not go into it",
                 "Run ckpt as root",
             ),
             error => error,
         }
+    }
+
+    fn refuse(&self, reason: &str, remedy: &str) -> CaptureError {
+        let object = format!("{} namespace {}", self.namespace.name(), self.link.display());
+        // One that nobody is in has who asked for it.
+        let pid = self.members.first().or(self.makers.first()).copied().unwrap_or_default();
+        CaptureError::unsupported(pid, object, reason, remedy)
     }
 }
 
@@ -253,23 +323,4 @@ fn alive<T>(pid: i32, outcome: ckpt_sys::SysResult<T>) -> CaptureResult<Option<T
         Err(CaptureError::Exited { .. }) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// Refuses a process of the job that is not in the namespaces that its root is in, where that makes a difference that cannot be saved.
-pub(crate) fn check_same(root: i32, pid: i32) -> CaptureResult<Vec<CaptureError>> {
-    let mut found = Vec::new();
-    for namespace in Namespace::ALL.into_iter().filter(|namespace| !KINDS.contains(namespace)) {
-        if let (Some(roots), Some(theirs)) = (namespace.of(root)?, namespace.of(pid)?)
-            && roots != theirs
-        {
-            let (name, theirs) = (namespace.name(), theirs.display());
-            found.push(CaptureError::unsupported(
-                pid,
-                format!("{name} namespace {theirs}"),
-                format!("it is not the one that the job's root process {root} is in ({})", roots.display()),
-                format!("Protect the first process that is in it by itself (ckpt attach {pid})"),
-            ));
-        }
-    }
-    Ok(found)
 }

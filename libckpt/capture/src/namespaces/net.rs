@@ -11,8 +11,11 @@ use std::path::Path;
 
 mod firewall;
 mod link;
+mod tracked;
+mod tun;
 
 pub(super) use link::Outer;
+pub(crate) use tun::{Tun, check_held, interface as tun_interface};
 
 /// Settings that programs and containers change.
 const SYSCTLS: [&str; 11] = [
@@ -66,12 +69,12 @@ pub(super) fn capture(root: i32, outer: &Outer) -> CaptureResult<NetNamespaceV1>
         path: None,
         addresses: link::of(Table::Addresses.dump()?, &links, link::of_address),
         neighbours: link::of(Table::Neighbours.dump()?, &links, |message| {
-            let state = message.get(8..10).map(|bytes| u16::from_ne_bytes([bytes[0], bytes[1]]));
-            link::of_neighbour(message).filter(|_| state.is_some_and(|state| state & NUD_PERMANENT != 0))
+            link::of_neighbour(message).filter(|_| is_permanent(message))
         }),
         routes: Table::Routes.dump()?.into_iter().filter(|message| is_chosen(message)).collect(),
         rules: Table::Rules.dump()?.into_iter().filter(|message| is_added(message)).collect(),
         ruleset: firewall::ruleset(root)?,
+        tracked: tracked::capture()?,
         links,
         sysctls,
     })
@@ -83,6 +86,12 @@ fn is_chosen(message: &[u8]) -> bool {
     let protocol = message.get(5).copied();
     let multicast = message.first().is_some_and(|family| *family > 127);
     protocol.is_some_and(|protocol| protocol > BY_KERNEL) && flags & CACHED == 0 && !multicast
+}
+
+/// struct ndmsg: family, padding, interface, state.
+fn is_permanent(message: &[u8]) -> bool {
+    let state = message.get(8..10).map(|bytes| u16::from_ne_bytes([bytes[0], bytes[1]]));
+    state.is_some_and(|state| state & NUD_PERMANENT != 0)
 }
 
 fn is_added(message: &[u8]) -> bool {

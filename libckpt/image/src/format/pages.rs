@@ -1,7 +1,7 @@
 //! The page index: which pages a checkpoint has, and where.
 use super::{Role, StoreId, array, seal, u32_at, u64_at, unseal, unwrap, wrap};
 use crate::StoreError;
-use crate::map::{END_OF_PAGES, ExtentMap, PageSet, Place};
+use crate::map::{END_OF_PAGES, Extent, ExtentMap, PageSet, Place};
 use crate::page::Space;
 use crate::record::{GhostId, MmId, ShmemId};
 use std::path::Path;
@@ -143,11 +143,12 @@ fn decode_body(body: &[u8]) -> Result<PagesFile, &'static str> {
         let (space, first, count) = order.check(get_space(range)?, u64_at(range, 8), u64_at(range, 16))?;
         live.insert(space, first, count, ());
     }
-    let mut map = ExtentMap::default();
+    let mut extents =
+        Vec::with_capacity([2, 3, 4].map(|part: usize| parts[part].len() / RANGE_LEN).iter().sum());
     order = Order::default();
     for range in parts[2].chunks_exact(RANGE_LEN) {
         let (space, first, count) = order.check(get_space(range)?, u64_at(range, 8), u64_at(range, 16))?;
-        map.insert(space, first, count, Place::Absent);
+        extents.push((space, Extent { first, count, value: Place::Absent }));
     }
     order = Order::default();
     let listed = |pack: u32, slot: u64| {
@@ -158,10 +159,7 @@ fn decode_body(body: &[u8]) -> Result<PagesFile, &'static str> {
         place.slots().try_for_each(|(pack, slot)| listed(pack, slot))?;
         let count = u64::from(u32_at(run, 24));
         let (space, first, count) = order.check(get_space(run)?, u64_at(run, 8), count)?;
-        if map.range(space, first..first + count).next().is_some() {
-            return Err("a page that is said to be in two places");
-        }
-        map.insert(space, first, count, place);
+        extents.push((space, Extent { first, count, value: place }));
         Ok(())
     };
     for run in parts[3].chunks_exact(RUN_LEN) {
@@ -179,6 +177,7 @@ fn decode_body(body: &[u8]) -> Result<PagesFile, &'static str> {
             Place::Delta { pack: u32_at(run, 28), slot: u64_at(run, 16), base_pack, base_slot },
         )?;
     }
+    let map = ExtentMap::of(extents).ok_or("a page that is said to be in two places")?;
     Ok(PagesFile { packs, live: (flags & FLAG_LIVE != 0).then_some(live), map })
 }
 
@@ -257,10 +256,6 @@ fn pack_name(field: &[u8]) -> Result<String, &'static str> {
 impl PagesFile {
     /// The same index with other numbers for its packs.
     pub(crate) fn renumbered(&self, number: impl Fn(u32) -> u32) -> ExtentMap<Place> {
-        let mut map = ExtentMap::default();
-        for (space, e) in self.map.iter() {
-            map.insert(space, e.first, e.count, e.value.renumbered(&number));
-        }
-        map
+        self.map.with(|place| place.renumbered(&number))
     }
 }

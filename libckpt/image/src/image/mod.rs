@@ -3,4 +3,4 @@ mod cache;
 mod read;
 
 pub(crate) use cache::BlockCache;
-pub use read::{ComparedRun, Deliver, Image, PageRun, RecordInfo};
+pub use read::{ComparedRun, Deliver, Image, ImageRecords, PageRun, RecordInfo};

@@ -6,7 +6,7 @@ use crate::record::{InventoryV1, Record, record_name};
 use crate::store::{PackReader, Store, check_digest, resolve};
 use crate::{CheckpointId, StoreError};
 use serde::Serialize;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
@@ -14,12 +14,18 @@ use std::path::PathBuf;
 /// from the store meanwhile. Several threads may read at the same time.
 #[derive(Debug)]
 pub struct Image {
-    manifest: Manifest,
+    head: ImageRecords,
     chain: Vec<CheckpointId>,
-    records: Records,
     /// By pack number; None for those that no page is in any more.
     packs: Vec<Option<PackReader>>,
     map: ExtentMap<Place>,
+}
+
+/// A checkpoint without its pages: its manifest and its records.
+#[derive(Debug)]
+pub struct ImageRecords {
+    manifest: Manifest,
+    records: Records,
 }
 
 /// The body of the records file.
@@ -81,8 +87,23 @@ impl Store {
     pub fn image(&self, id: &CheckpointId) -> Result<Image, StoreError> {
         self.check_format()?;
         let image = self.following(id, || self.open_image(id))?;
-        image.records.list.iter().try_for_each(|r| r.check_known(&image.records.path))?;
+        image.check_known()?;
         Ok(image)
+    }
+
+    /// Opens what of a checkpoint is not pages, which takes less time than [`Store::image`].
+    ///
+    /// # Errors
+    /// As that of the files that are read: the checkpoint's own records.
+    pub fn image_records(&self, id: &CheckpointId) -> Result<ImageRecords, StoreError> {
+        self.check_format()?;
+        let head = self.following(id, || {
+            let manifest = self.manifest(id)?;
+            let records = self.read_records(&manifest)?;
+            Ok(ImageRecords { manifest, records })
+        })?;
+        head.check_known()?;
+        Ok(head)
     }
 
     /// As [`Store::image`], whatever its records are.
@@ -99,7 +120,8 @@ impl Store {
             return Err(StoreError::NoCheckpoint { id: id.clone(), store: self.layout.root.clone() });
         };
         let records = self.read_records(&layer.manifest)?;
-        Ok(Image { manifest: layer.manifest, chain, records, packs, map: pages.map })
+        let head = ImageRecords { manifest: layer.manifest, records };
+        Ok(Image { head, chain, packs, map: pages.map })
     }
 
     /// Reads and checks a checkpoint's records file.
@@ -114,17 +136,15 @@ impl Store {
     }
 }
 
-impl Image {
+impl ImageRecords {
+    fn check_known(&self) -> Result<(), StoreError> {
+        self.records.list.iter().try_for_each(|record| record.check_known(&self.records.path))
+    }
+
     /// Its manifest.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
-    }
-
-    /// The ids of its chain, from the full checkpoint to this one.
-    #[must_use]
-    pub fn chain(&self) -> &[CheckpointId] {
-        &self.chain
     }
 
     /// All records of one kind and version, in the order in which they were written.
@@ -154,6 +174,27 @@ impl Image {
             name: record_name(r.kind, r.version),
             bytes: r.payload.len(),
         })
+    }
+
+    /// The body of its records file.
+    pub(crate) fn records_body(&self) -> &[u8] {
+        &self.records.body
+    }
+}
+
+impl Deref for Image {
+    type Target = ImageRecords;
+
+    fn deref(&self) -> &ImageRecords {
+        &self.head
+    }
+}
+
+impl Image {
+    /// The ids of its chain, from the full checkpoint to this one.
+    #[must_use]
+    pub fn chain(&self) -> &[CheckpointId] {
+        &self.chain
     }
 
     /// The spaces that it has pages of.
@@ -306,11 +347,6 @@ impl Image {
         self.packs.iter().flatten().map(PackReader::descriptor)
     }
 
-    /// The body of its records file.
-    pub(crate) fn records_body(&self) -> &[u8] {
-        &self.records.body
-    }
-
     /// Where its pages are.
     pub(crate) fn map(&self) -> &ExtentMap<Place> {
         &self.map
@@ -319,7 +355,7 @@ impl Image {
     pub(crate) fn pack(&self, number: u32) -> Result<&PackReader, StoreError> {
         let pack = usize::try_from(number).ok().and_then(|n| self.packs.get(n)?.as_ref());
         pack.ok_or_else(|| {
-            StoreError::corrupt(&self.records.path, "its page index names a pack that is not open")
+            StoreError::corrupt(&self.head.records.path, "its page index names a pack that is not open")
         })
     }
 }

@@ -1,4 +1,7 @@
-use super::{FileIdent, GhostId, IoUringV1, MqueueV1, OpenFileId, ShmemId, SocketV1, TerminalEndV1};
+use super::{
+    FileIdent, GhostId, IoUringV1, MqueueV1, OpenFileId, ShmemId, SocketV1, TerminalEndV1, TunV1,
+    UserfaultfdV1,
+};
 use serde::{Deserialize, Serialize};
 use wincode::{SchemaRead, SchemaWrite};
 
@@ -114,6 +117,10 @@ pub enum FileKindV1 {
         /// The file's name: `net`, `pid_for_children`.
         name: String,
     },
+    /// /dev/net/tun.
+    Tun(Box<TunV1>),
+    /// userfaultfd(2).
+    Userfaultfd(Box<UserfaultfdV1>),
 }
 
 /// One end of a pipe. All the ends with one inode are one pipe.

@@ -1,8 +1,8 @@
 //! The table of top-level records: which numbers an image has them under.
 use super::{
     CgroupsV1, ControlsV1, DeadTaskV1, FdTableV1, FsV1, FurtherNamespaceV1, GhostV1, InventoryV1,
-    MessageQueueV1, MmV1, NamedFileV1, NamelessV1, NamespacesV1, OpenFileV1, SeccompFilterV1, SemaphoresV1,
-    ShmemV1, SighandV1, TaskV1, ThreadV1, TmpfsFileV1, UnsharedV1,
+    MemoryPolicyV1, MessageQueueV1, MmV1, NamedFileV1, NamelessV1, NamespacesV1, OpenFileV1, SeccompFilterV1,
+    SemaphoresV1, ShmemV1, SighandV1, TaskV1, ThreadV1, TmpfsFileV1, UnsharedV1,
 };
 use wincode::config::Configuration;
 use wincode::{SchemaReadOwned, SchemaWrite};
@@ -79,4 +79,5 @@ records! {
     20 1 required CgroupsV1;
     21 1 required UnsharedV1;
     22 1 required FurtherNamespaceV1;
+    23 1 required MemoryPolicyV1;
 }

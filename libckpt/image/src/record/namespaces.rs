@@ -60,6 +60,39 @@ pub enum NamespaceContentsV1 {
         /// Its message queues.
         queues: Vec<MessageQueueV1>,
     },
+    /// Process ids.
+    Pid {
+        /// The namespace that it is in, by its place among the records of further namespaces, and that before this one; None: that of the job's root.
+        parent: Option<u32>,
+        /// The ids that processes, threads, process groups and sessions have in the namespace of the job's root, and here. They are of this namespace, or of
+        /// one within it.
+        ids: Vec<(i32, i32)>,
+        /// Processes whose children are born here, and that are not here themselves (unshare(2), setns(2)).
+        makers: Vec<i32>,
+    },
+    /// User and group ids.
+    User {
+        /// The namespace that it is in, by its place among the records of further namespaces, and that before this one; None: that of the job's root.
+        parent: Option<u32>,
+        /// The user who made it.
+        owner: u32,
+        /// Its ids. Those outside are those of the namespace of the job's root.
+        ids: UserNamespaceV1,
+        /// Namespaces that belong to it, by their places among the records of further namespaces.
+        owns: Vec<u32>,
+    },
+    /// Clocks.
+    Time {
+        /// A process whose children are born here, and that is not here itself (unshare(2)).
+        maker: Option<i32>,
+        /// By how many ns its CLOCK_MONOTONIC is ahead of that of the job's root.
+        monotonic_ns: i64,
+        /// The same of CLOCK_BOOTTIME.
+        boottime_ns: i64,
+    },
+    /// The root of the control groups that are seen: by hierarchy, as [`CgroupHierarchyV1`](super::CgroupHierarchyV1) has names and paths. Those that are not known are
+    /// missing.
+    Cgroup(Vec<(String, Vec<u8>)>),
 }
 
 /// A PID namespace.
@@ -104,6 +137,8 @@ pub struct NetNamespaceV1 {
     pub ruleset: String,
     /// Its settings: paths below /proc/sys, and their values.
     pub sysctls: Vec<(String, String)>,
+    /// Connections that it tracks: messages of ctnetlink.
+    pub tracked: Vec<Vec<u8>>,
 }
 
 /// A network interface.
@@ -162,10 +197,10 @@ pub struct MountV1 {
     pub flags: u64,
     /// Options of the file system, separated by commas.
     pub options: String,
-    /// Events go to other mounts.
-    pub shared: bool,
-    /// Events come from a mount of another namespace.
-    pub slave: bool,
+    /// The group of mounts that tell each other of changes, as the kernel numbered it; 0: none.
+    pub peers: u64,
+    /// The group that it is told of changes by: of mounts of the job's, or of mounts outside; 0: none.
+    pub master: u64,
     /// Where it comes from.
     pub origin: MountOriginV1,
 }
@@ -177,8 +212,19 @@ pub enum MountOriginV1 {
     Outside,
     /// It shows a part of a file system that is mounted outside: this path there.
     Bind(Vec<u8>),
-    /// A file system of the job's own, made anew with these files in it.
+    /// A file system of the job's own, made anew with these files in it, in the directory that the mount shows.
     Own(Vec<TreeFileV1>),
+    /// It shows a part of a file system of the job's own.
+    Part {
+        /// The mount that the file system is made for, by its place in this namespace.
+        of: u32,
+        /// What that mount does not show: files of this one.
+        files: Vec<TreeFileV1>,
+    },
+    /// A file system whose files are elsewhere, on a disk or in other directories outside (an overlay); it is mounted again, by source and options.
+    Again,
+    /// A proc file system that shows a further PID namespace: its place among the records of further namespaces.
+    Proc(u32),
 }
 
 /// A file of a file system that lives in memory.

@@ -76,6 +76,13 @@ pub enum BackingV1 {
         /// Bytes of a page.
         page_size: u64,
     },
+    /// All rings of an AF_PACKET socket.
+    PacketRings {
+        /// The socket's inode, as [`super::SocketV1`] has it.
+        inode: u64,
+        /// MAP_SHARED. A private mapping shows the ring, too, and is of no use for more: what the program writes there the kernel does not see.
+        shared: bool,
+    },
 }
 
 /// The file behind a mapping.

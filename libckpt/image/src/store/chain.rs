@@ -57,7 +57,6 @@ pub(crate) struct Delta {
 impl Delta {
     /// Puts `newer` on top: what both together change.
     pub(crate) fn push(&mut self, newer: Self) {
-        let own = newer.map.pages();
         self.live = match (self.live.take(), newer.live) {
             (None, live) => live,
             (Some(old), Some(new)) => {
@@ -68,7 +67,7 @@ impl Delta {
                 Some(new)
             }
             (Some(mut old), None) => {
-                old.overlay(&own);
+                old.overlay(&newer.map.pages());
                 Some(old)
             }
         };
@@ -80,10 +79,7 @@ impl Delta {
 
     /// Forgets what is absent: there is nothing below that it would hide.
     fn drop_absent(&mut self) {
-        let absent: Vec<_> = self.map.iter().filter(|(_, e)| e.value == Place::Absent).collect();
-        for (space, e) in absent {
-            self.map.remove(space, e.first..e.end());
-        }
+        self.map.retain(|place| place != Place::Absent);
     }
 
     /// Which of so many packs have pages in it.

@@ -2,7 +2,6 @@
 use super::chain::{Delta, Layer, PackSet, resolve};
 use super::open::Store;
 use crate::format::{FileRef, Kind, Manifest, PagesFile, Role};
-use crate::map::ExtentMap;
 use crate::{CheckpointId, StoreError};
 
 /// How far down a checkpoint takes its parents in.
@@ -68,11 +67,8 @@ pub(super) fn index_of(packs: &PackSet, delta: &Delta) -> (Vec<FileRef>, PagesFi
     let mut kept = PackSet::default();
     let numbers: Vec<u32> =
         packs.files.iter().zip(used).map(|(f, used)| if used { kept.number(f) } else { u32::MAX }).collect();
-    let mut map = ExtentMap::default();
-    for (space, e) in delta.map.iter() {
-        let value = e.value.renumbered(|pack| usize::try_from(pack).map_or(u32::MAX, |p| numbers[p]));
-        map.insert(space, e.first, e.count, value);
-    }
+    let number = |pack| usize::try_from(pack).map_or(u32::MAX, |p| numbers[p]);
+    let map = delta.map.with(|place| place.renumbered(number));
     let names = kept.files.iter().map(|f| f.name.clone()).collect();
     (kept.files, PagesFile { packs: names, live: delta.live.clone(), map })
 }

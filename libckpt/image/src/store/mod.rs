@@ -33,7 +33,7 @@ mod staging;
 mod verify;
 mod writer;
 
-pub use open::{Options, Store};
+pub use open::{Effort, Options, Store};
 pub use retention::{ChainLimits, Maintained, Retention};
 pub use verify::{BadFile, VerifyReport};
 pub use writer::CheckpointWriter;

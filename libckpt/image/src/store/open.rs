@@ -2,9 +2,20 @@
 use super::dir::{self, DATA, FORMAT, Layout, MANIFESTS, TMP};
 use crate::StoreError;
 use crate::format::{HEADER_LEN, Role, StoreId, check_header, encode_header};
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
+
+/// What a writer spends on making its checkpoint small.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Effort {
+    /// Pages that are stored already are found, and pages of which little has changed are stored as deltas.
+    #[default]
+    Full,
+    /// Pages are compressed as they come, which takes less processor time.
+    Light,
+}
 
 /// How a store writes.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +36,8 @@ pub struct Options {
     pub table_bytes: usize,
     /// Most bytes of the parent's pages that are read to store changed pages as deltas; 0: all are stored whole.
     pub delta_bytes: u64,
+    /// What is spent on making checkpoints small.
+    pub effort: Effort,
 }
 
 impl Default for Options {
@@ -37,6 +50,7 @@ impl Default for Options {
             queue_bytes: 64 << 20,
             table_bytes: 64 << 20,
             delta_bytes: 512 << 20,
+            effort: Effort::Full,
         }
     }
 }

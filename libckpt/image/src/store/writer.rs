@@ -5,18 +5,22 @@ use super::delta::{Bases, Derived};
 use super::dir::{data_name, manifest_name};
 use super::fold::index_of;
 use super::known_pages::{Known, KnownPages, ParentPages};
-use super::open::Store;
+use super::open::{Effort, Store};
 use super::pack_file::PackFile;
 use super::same_pages::SamePages;
 use super::staging::Staging;
 use crate::format::{
-    BLOCK_LEN, BLOCK_PAGES, Kind, Manifest, Role, Stats, append_record, encode_manifest, hash_key, hash_page,
+    BLOCK_LEN, BLOCK_PAGES, Kind, Manifest, Role, Stats, UNKNOWN_HASH, append_record, encode_manifest,
+    hash_key, hash_page,
 };
-use crate::map::{END_OF_PAGES, ExtentMap, PageSet, Place};
+use crate::map::{END_OF_PAGES, Extent, ExtentMap, PageSet, Place};
 use crate::page::{PAGE_SIZE, Space};
 use crate::record::Record;
 use crate::{CheckpointId, StoreError};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Bytes of pages that wait where nobody is in a hurry: memory that the kernel has not seen before is slow to touch.
+const SHORT_QUEUE: usize = 4 << 20;
 
 static ZERO_PAGE: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
 
@@ -36,6 +40,8 @@ pub struct CheckpointWriter {
     hash_key: [u8; 32],
     /// Pages that are stored; known once the first page comes.
     known: Option<KnownPages>,
+    /// Whether [`CheckpointWriter::pages`] may wait until earlier pages are stored.
+    patient: bool,
     /// The block that is being filled, and its number.
     block: Pages,
     block_number: u64,
@@ -88,6 +94,7 @@ impl Store {
             pages_stored: 0,
             hash_key: hash_key(self.layout.id),
             known: None,
+            patient: false,
             block: Pages::default(),
             block_number: 0,
             compression: None,
@@ -113,6 +120,11 @@ impl CheckpointWriter {
     #[must_use]
     pub fn pages_stored(&self) -> u64 {
         self.pages_stored
+    }
+
+    /// Says that pages given from now on may take as long as it takes to store them, which needs less memory.
+    pub fn be_patient(&mut self) {
+        self.patient = true;
     }
 
     /// Adds a record. Every checkpoint has all its records; none are inherited.
@@ -254,20 +266,25 @@ impl CheckpointWriter {
         // Pages in a row that are new go into the map as one.
         let (mut new, mut at) = (first_page..first_page, 0);
         for (bytes, page) in bytes.chunks_exact(PAGE_SIZE).zip(first_page..) {
-            let hash = hash_page(&self.hash_key, bytes);
-            let base = match self.known().find(space, page, &hash) {
-                Known::New { base } => base,
-                Known::Unchanged => {
-                    self.map.remove(space, page..page + 1);
-                    continue;
-                }
-                Known::At(place) => {
-                    self.map.insert(space, page, 1, place);
-                    continue;
-                }
-            };
             let slot = self.block_number * BLOCK_PAGES as u64 + self.block.hashes.len() as u64;
-            self.known().add(hash, slot);
+            let (mut hash, mut base) = (UNKNOWN_HASH, None);
+            if self.store.options.effort == Effort::Full {
+                hash = hash_page(&self.hash_key, bytes);
+            }
+            if let Some(known) = self.known() {
+                match known.find(space, page, &hash) {
+                    Known::New { base: like } => base = like,
+                    Known::Unchanged => {
+                        self.map.remove(space, page..page + 1);
+                        continue;
+                    }
+                    Known::At(place) => {
+                        self.map.insert(space, page, 1, place);
+                        continue;
+                    }
+                }
+                known.add(hash, slot);
+            }
             if new.end != page || at + (new.end - new.start) != slot {
                 self.map.insert(space, new.start, new.end - new.start, Place::Stored { pack: 0, slot: at });
                 (new, at) = (page..page, slot);
@@ -284,9 +301,12 @@ impl CheckpointWriter {
         Ok(())
     }
 
-    /// The pages that are stored.
-    fn known(&mut self) -> &mut KnownPages {
-        self.known.get_or_insert_with(|| {
+    /// The pages that are stored; None: they are not looked for.
+    fn known(&mut self) -> Option<&mut KnownPages> {
+        if self.store.options.effort == Effort::Light {
+            return None;
+        }
+        Some(self.known.get_or_insert_with(|| {
             let parent = self.manifest.parent.as_ref();
             let open = parent.map(|id| ParentPages::open(&self.store, id, &mut self.staging)).transpose();
             let parent = open.unwrap_or_else(|e| {
@@ -295,7 +315,7 @@ impl CheckpointWriter {
                 None
             });
             KnownPages::new(self.store.options.table_bytes, parent)
-        })
+        }))
     }
 
     /// The numbers that packs have in `packs`: of its own pack, and of those of the parent.
@@ -305,25 +325,32 @@ impl CheckpointWriter {
             let file = usize::try_from(pack).ok().and_then(|n| parents.get(n));
             file.map_or(u32::MAX, |file| packs.number(file))
         };
-        let mut map = ExtentMap::default();
+        let mut settled = Vec::new();
         for (space, e) in self.map.iter() {
+            let mut put = |first, count, value| settled.push((space, Extent { first, count, value }));
             let Place::Stored { pack: 0, slot } = e.value else {
-                let place = e.value.renumbered(|pack| number(pack - 1));
-                map.insert(space, e.first, e.count, place);
+                put(e.first, e.count, e.value.renumbered(|pack| number(pack - 1)));
                 continue;
             };
-            map.insert(space, e.first, e.count, e.value);
+            let mut next = slot;
             for (at, page) in derived.range(slot..slot + e.count) {
+                if next < *at {
+                    put(e.first + (next - slot), at - next, Place::Stored { pack: 0, slot: next });
+                }
                 let place = match *page {
                     Derived::Same((pack, slot)) => Place::Stored { pack: number(pack), slot },
                     Derived::Delta((pack, base_slot)) => {
                         Place::Delta { pack: 0, slot: *at, base_pack: number(pack), base_slot }
                     }
                 };
-                map.insert(space, e.first + (at - slot), 1, place);
+                put(e.first + (at - slot), 1, place);
+                next = at + 1;
+            }
+            if next < slot + e.count {
+                put(e.first + (next - slot), slot + e.count - next, Place::Stored { pack: 0, slot: next });
             }
         }
-        self.map = map;
+        self.map = ExtentMap::rising(settled);
     }
 
     /// Sends the block that is being filled on its way.
@@ -331,10 +358,13 @@ impl CheckpointWriter {
         if self.block.bytes.is_empty() {
             return Ok(());
         }
-        let packs = self.known().open_packs();
+        let packs = self.known().map_or_else(Default::default, |known| known.open_packs());
         let mut options = self.store.options;
-        if self.manifest.kind == Kind::Incremental {
+        if self.manifest.kind == Kind::Incremental && options.effort == Effort::Full {
             options.level = options.incremental_level;
+        }
+        if self.patient {
+            options.queue_bytes = options.queue_bytes.min(SHORT_QUEUE);
         }
         let compression = match &mut self.compression {
             Some(compression) => compression,

@@ -1,5 +1,6 @@
 //! A job whose control groups are to be others than they were.
 use ckpt_image::record::{CgroupHierarchyV1, CgroupV1};
+use std::collections::BTreeMap;
 
 /// The group below which a job's groups go: `[HIERARCHY:]PATH`, with the hierarchy as /proc/PID/cgroup names it; without: all hierarchies.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -26,12 +27,16 @@ impl std::str::FromStr for CgroupRoot {
     }
 }
 
-/// What a hierarchy's groups are called then.
-pub(super) fn below(mut hierarchy: CgroupHierarchyV1, roots: &[CgroupRoot]) -> CgroupHierarchyV1 {
+/// What a hierarchy's groups, and those in which `further` namespaces begin, are called then.
+pub(super) fn below(
+    mut hierarchy: CgroupHierarchyV1,
+    mut further: BTreeMap<usize, Vec<u8>>,
+    roots: &[CgroupRoot],
+) -> (CgroupHierarchyV1, BTreeMap<usize, Vec<u8>>) {
     let named = |root: &&CgroupRoot| root.hierarchy.as_ref().is_some_and(|name| *name == hierarchy.name);
     let root = roots.iter().find(named).or_else(|| roots.iter().find(|root| root.hierarchy.is_none()));
     let Some(root) = root.map(|root| root.path.as_bytes()).filter(|path| !path.is_empty()) else {
-        return hierarchy;
+        return (hierarchy, further);
     };
     let rename = |path: &mut Vec<u8>| {
         let rest = path.strip_suffix(b"/").unwrap_or(path);
@@ -39,11 +44,11 @@ pub(super) fn below(mut hierarchy: CgroupHierarchyV1, roots: &[CgroupRoot]) -> C
     };
     hierarchy.groups.iter_mut().for_each(|group| rename(&mut group.path));
     hierarchy.members.iter_mut().for_each(|members| rename(&mut members.path));
-    hierarchy.namespace_root.iter_mut().for_each(rename);
+    hierarchy.namespace_root.iter_mut().chain(further.values_mut()).for_each(rename);
     let ends = root.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at).skip(1);
     let leading = ends.chain([root.len()]).map(|end| plain(&root[..end]));
     hierarchy.groups = leading.chain(hierarchy.groups).collect();
-    hierarchy
+    (hierarchy, further)
 }
 
 /// A group for which nothing is set.
@@ -65,13 +70,15 @@ mod tests {
             groups: vec![plain(b"/g")],
             members: vec![CgroupMembersV1 { path: b"/g".to_vec(), threads: Vec::new() }],
         };
-        let moved = below(hierarchy("memory"), &roots);
+        let further = BTreeMap::from([(3, b"/g".to_vec())]);
+        let (moved, further) = below(hierarchy("memory"), further, &roots);
+        assert_eq!(further[&3], b"/x/y/g");
         let paths: Vec<_> = moved.groups.iter().map(|group| group.path.as_slice()).collect();
         assert_eq!(paths, [&b"/x"[..], b"/x/y", b"/x/y/g"]);
         assert_eq!(moved.members[0].path, b"/x/y/g");
         assert_eq!(moved.namespace_root.unwrap(), b"/x/y");
-        assert_eq!(below(hierarchy("name=a"), &roots).members[0].path, b"/z/g");
-        assert_eq!(below(hierarchy("name=a"), &[]), hierarchy("name=a"));
+        assert_eq!(below(hierarchy("name=a"), BTreeMap::new(), &roots).0.members[0].path, b"/z/g");
+        assert_eq!(below(hierarchy("name=a"), BTreeMap::new(), &[]).0, hierarchy("name=a"));
         assert!("x".parse::<CgroupRoot>().is_err() && "/a/../b".parse::<CgroupRoot>().is_err());
     }
 }

@@ -79,7 +79,8 @@ pub(super) fn restore_owners(
     for file in files.iter().filter(|file| file.owner.0 != 0) {
         let Some(fd) = table.fds.iter().find(|fd| fd.file == file.id) else { continue };
         let kind = file.owner.0 - 1;
-        let owner = builder.place(&[kind.to_ne_bytes(), file.owner.1.to_ne_bytes()].concat())?;
+        let Some(id) = builder.id_there(file.owner.1)? else { continue };
+        let owner = builder.place(&[kind.to_ne_bytes(), id.to_ne_bytes()].concat())?;
         let args = [u64::from(fd.fd.unsigned_abs()), F_SETOWN_EX, owner.get()];
         match builder.remote.syscall(libc::SYS_fcntl, &args)? {
             // The owner was another process, and has ended.

@@ -1,9 +1,11 @@
 //! inotify(7).
 use super::Maker;
 use super::common::show;
+use crate::canonical;
 use crate::error::{RestoreError, RestoreResult};
 use crate::nameless::Watched;
 use ckpt_image::record::{InotifyWatchV1, OpenFileId};
+use ckpt_sys::canonical::Refusal;
 use ckpt_sys::{SysError, descriptor};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, fchmod};
@@ -45,15 +47,19 @@ fn instance(
     }
     for watch in watches {
         descriptor::set_next_watch(inotify.as_fd(), watch.wd)?;
-        // The path has no links left to follow, unless the watch is on a link itself.
+        let add =
+            |link: &[u8]| descriptor::add_watch(inotify.as_fd(), link, watch.mask & !libc::IN_DONT_FOLLOW);
         let added = match links.get(&watch.wd) {
-            Some(link) => descriptor::add_watch(inotify.as_fd(), link, watch.mask & !libc::IN_DONT_FOLLOW),
-            None => descriptor::add_watch(inotify.as_fd(), &watch.path, watch.mask | libc::IN_DONT_FOLLOW),
+            Some(link) => add(link).map_err(Refusal::from),
+            None => canonical::with_link(&watch.path, add),
         };
-        let wd = added.map_err(|errno| RestoreError::File {
-            path: show(&watch.path),
-            reason: format!("the program watches it (inotify), and it cannot be watched: {errno}"),
-            remedy: "Put it back and restore again".into(),
+        let wd = added.map_err(|refusal| match refusal {
+            Refusal::Errno(errno) => RestoreError::File {
+                path: show(&watch.path),
+                reason: format!("the program watches it (inotify), and it cannot be watched: {errno}"),
+                remedy: "Put it back and restore again".into(),
+            },
+            link => canonical::failed("open", &watch.path, &link),
         })?;
         if wd != watch.wd {
             return Err(RestoreError::File {

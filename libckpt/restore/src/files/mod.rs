@@ -24,6 +24,8 @@ mod socket;
 mod stdio;
 mod terminal;
 mod timerfd;
+mod tun;
+mod userfaultfd;
 
 pub(crate) use iouring::Rings;
 pub(crate) use mqueue::Queues;
@@ -37,7 +39,7 @@ use crate::namespaces::Further;
 use crate::restore::RestoreRequest;
 use channel::Channel;
 use ckpt_image::Image;
-use ckpt_image::record::{FdTableV1, FileKindV1, OpenFileId, OpenFileV1};
+use ckpt_image::record::{FdTableId, FdTableV1, FileKindV1, OpenFileId, OpenFileV1};
 use ckpt_sys::descriptor::RaisedLimit;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -107,6 +109,15 @@ impl Maker<'_, '_> {
 pub(crate) fn prepare(builder: &mut Builder<'_>, table: &FdTableV1) -> RestoreResult<()> {
     close_all(builder)?;
     place::raise_limit(builder, table)
+}
+
+/// Gives a process under construction a descriptor of its own of one of ours; its number there.
+pub(crate) fn hand_over(builder: &mut Builder<'_>, fd: BorrowedFd<'_>) -> RestoreResult<u64> {
+    let empty = FdTableV1 { id: FdTableId(0), fds: Vec::new() };
+    let channel = Channel::open(builder, &empty, &[])?;
+    let number = channel.send_one(builder, fd)?;
+    channel.close(builder)?;
+    Ok(number)
 }
 
 fn close_all(builder: &mut Builder<'_>) -> RestoreResult<()> {
@@ -183,11 +194,15 @@ fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1], masters: Masters) -
             | FileKindV1::Mqueue(_)
             | FileKindV1::IoUring(_)
             | FileKindV1::BpfMap(_)
+            | FileKindV1::Tun(_)
+            | FileKindV1::Userfaultfd(_)
             | FileKindV1::Fanotify { .. }
             | FileKindV1::Inotify { .. } => continue,
         };
         maker.made.insert(file.id, made);
     }
+    // Before sockets, which may listen at its interfaces.
+    tun::make_all(maker, files)?;
     pidfd::make_ended(maker, files)?;
     pipe::make_all(maker, files)?;
     mqueue::make_all(maker, files)?;
@@ -196,6 +211,7 @@ fn make_all(maker: &mut Maker<'_, '_>, files: &[OpenFileV1], masters: Masters) -
     socket::make_all(maker, files)?;
     iouring::make_all(maker, files)?;
     bpfmap::make_all(maker, files)?;
+    userfaultfd::make_all(maker, files)?;
     // Last: what is opened and bound before does not become an event.
     for file in files {
         let made = match &file.kind {

@@ -1,8 +1,10 @@
 //! Regular files, directories, O_PATH handles; unlinked files.
 use super::Maker;
 use super::common::{open_flags, show};
+use crate::canonical;
 use crate::error::{RestoreError, RestoreResult};
 use ckpt_image::record::{FileIdent, GhostId, OpenFileV1};
+use ckpt_sys::canonical::Refusal;
 use ckpt_sys::{SysError, descriptor};
 use nix::errno::Errno;
 use std::fs::File;
@@ -44,20 +46,21 @@ pub(super) fn make(
 pub(super) fn open(path: &[u8], flags: i32, mode: u32, who: &str) -> RestoreResult<OwnedFd> {
     let refuse =
         |reason: String, remedy: &str| RestoreError::File { path: show(path), reason, remedy: remedy.into() };
-    let opened = match descriptor::open(path, flags, 0) {
+    let opened = match canonical::open(path, flags) {
         // Only the owner may ask for it; all else is the same without.
-        Err(Errno::EPERM) if flags & libc::O_NOATIME != 0 => {
-            descriptor::open(path, flags & !libc::O_NOATIME, 0)
+        Err(Refusal::Errno(Errno::EPERM)) if flags & libc::O_NOATIME != 0 => {
+            canonical::open(path, flags & !libc::O_NOATIME)
         }
         other => other,
     };
-    let fd = opened.map_err(|errno| match errno {
+    let fd = opened.map_err(|refusal| match refusal.errno() {
+        _ if matches!(refusal, Refusal::Link { .. }) => canonical::failed("open", path, &refusal),
         Errno::ENOENT | Errno::ENOTDIR => refuse(
             format!("{who} has it open, and it is not there any more"),
             "Put it back and restore again",
         ),
         Errno::EACCES | Errno::EPERM => refuse(
-            format!("{who} has it open, and it may not be opened ({errno})"),
+            format!("{who} has it open, and it may not be opened ({})", refusal.errno()),
             "Restore as the user who may, or as root",
         ),
         errno => refuse(

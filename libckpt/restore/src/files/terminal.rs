@@ -296,7 +296,8 @@ fn set_foreground(maker: &mut Maker<'_, '_>, pair: &Pair<'_>, slave: BorrowedFd<
     };
     let name = format!("/dev/pts/{}", pair.index);
     maker.in_process(site, slave, |builder, number| {
-        let group = builder.place(&foreground.to_ne_bytes())?;
+        let Some(group) = builder.id_there(foreground)? else { return Ok(()) };
+        let group = builder.place(&group.to_ne_bytes())?;
         let set = [number, libc::TIOCSPGRP, group.get()];
         match builder.remote.syscall(libc::SYS_ioctl, &set)? {
             // The group has no processes any more.

@@ -44,6 +44,7 @@ impl Plan {
             ranges: mm
                 .vmas
                 .iter()
+                .filter(|_| !records.handled_faults.any(mm.id))
                 .filter(|vma| comes_late(image, mm, vma) && !is_shared(records.mms(), mm, vma))
                 .map(|vma| vma.start..vma.end)
                 .collect(),

@@ -42,7 +42,11 @@ struct Server<'a> {
 #[derive(Default)]
 struct Work {
     queue: VecDeque<(Arc<AddressSpace>, Range<u64>)>,
+    /// What has not been put into the queue yet.
+    unordered: Vec<Arc<AddressSpace>>,
     under_way: usize,
+    /// Before the job runs, whoever restores it needs the processors.
+    begun: bool,
     over: bool,
 }
 
@@ -146,7 +150,7 @@ impl Server<'_> {
     fn take(&self, job: &mut Job, parcel: Option<Parcel>, socket: &OwnedFd) -> RestoreResult<()> {
         // Whoever restores has ended: then what there is of the job runs, or ends with it.
         let Some(Parcel { words: [kind, number], fd }) = parcel else {
-            job.runs = true;
+            self.begin(job);
             return Ok(());
         };
         let memory = usize::try_from(number).unwrap_or(usize::MAX);
@@ -160,17 +164,25 @@ impl Server<'_> {
             (MEMORY, Some(uffd)) => {
                 let Some(plan) = self.plan.memories.get(memory) else { return Ok(()) };
                 let uffd = self.numbers.between(uffd)?;
+                handover::send(socket.as_fd(), [MEMORY, number], None)?;
                 let space = Arc::new(AddressSpace::new(memory, uffd, plan.pages(self.image)));
                 job.spaces.push(Arc::clone(&space));
-                self.add(&space, plan.order(self.image));
-                handover::send(socket.as_fd(), [MEMORY, number], None)?;
+                self.work().unordered.push(space);
+                self.more.notify_one();
             }
             (OWNER, Some(process)) => drop(job.owners.insert(memory, process)),
             (TRACKER, Some(tracker)) => drop(job.trackers.insert(memory, tracker)),
-            (RUNS, _) => job.runs = true,
+            (RUNS, _) => self.begin(job),
             _ => {}
         }
         Ok(())
+    }
+
+    /// The job runs.
+    fn begin(&self, job: &mut Job) {
+        job.runs = true;
+        self.work().begun = true;
+        self.more.notify_all();
     }
 
     /// The job's process `pid` ends when this one does.
@@ -254,7 +266,16 @@ impl Server<'_> {
                 if work.over {
                     return Ok(());
                 }
-                match work.queue.pop_front() {
+                if let Some(space) = work.unordered.pop() {
+                    work.under_way += 1;
+                    drop(work);
+                    self.add(&space, self.plan.memories[space.memory].order(self.image));
+                    work = self.work();
+                    work.under_way -= 1;
+                    continue;
+                }
+                let next = if work.begun { work.queue.pop_front() } else { None };
+                match next {
                     Some(next) => break next,
                     None => work = self.more.wait(work).unwrap_or_else(PoisonError::into_inner),
                 }
@@ -272,7 +293,7 @@ impl Server<'_> {
     /// Closes what is full. Whether all is, and nothing more can come.
     fn is_done(&self, job: &mut Job) -> bool {
         let work = self.work();
-        let idle = work.queue.is_empty() && work.under_way == 0;
+        let idle = work.queue.is_empty() && work.unordered.is_empty() && work.under_way == 0;
         drop(work);
         let mut full = true;
         for space in &job.spaces {

@@ -1,28 +1,37 @@
 //! Mount namespaces: a copy of the restoring process's, made into what the job had.
+use crate::canonical;
 use crate::error::{RestoreError, RestoreResult};
 use ckpt_image::record::{MountNamespaceV1, MountOriginV1, MountV1};
 use ckpt_sys::SysError;
+use ckpt_sys::canonical::Refusal;
+use ckpt_sys::mount as by_descriptor;
+use ckpt_sys::namespace;
 use ckpt_sys::proc::mounts::{self, Mount};
+use file_systems::FileSystems;
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+mod file_systems;
+mod overlay;
+mod propagation;
 mod tree;
 
+pub(super) use propagation::Groups;
+
 const NONE: Option<&str> = None;
-/// What can be different in mounts of one file system.
-const FLAGS: u64 = libc::MS_RDONLY
-    | libc::MS_NOSUID
-    | libc::MS_NODEV
-    | libc::MS_NOEXEC
-    | libc::MS_NOATIME
-    | libc::MS_NODIRATIME
-    | libc::MS_RELATIME;
 
 /// Furnishes this process's mount namespace, a copy of the one that ckpt was started in, with the mounts of the record. `own_pids`: the job has a
-/// PID namespace of its own, and its /proc is to show that.
-pub(super) fn furnish(record: Option<&MountNamespaceV1>, own_pids: bool) -> RestoreResult<()> {
+/// PID namespace of its own, and its /proc is to show that. `groups`: of namespaces that are furnished already.
+pub(super) fn furnish(
+    record: Option<&MountNamespaceV1>,
+    own_pids: bool,
+    groups: &mut Groups,
+) -> RestoreResult<()> {
     // Nothing that is done here is seen outside.
     propagate(b"/", MsFlags::MS_REC | MsFlags::MS_SLAVE)?;
     let Some(record) = record else {
@@ -30,47 +39,148 @@ pub(super) fn furnish(record: Option<&MountNamespaceV1>, own_pids: bool) -> Rest
     };
     let now = mounts::own()?;
     let plan = Plan::make(record, &now)?;
-    for point in plan.gone.iter().rev() {
-        umount2(path(point), MntFlags::MNT_DETACH).map_err(failed("umount2", point))?;
+    let file_systems = FileSystems::make(&record.mounts)?;
+    // What is outside is taken hold of while its paths lead there.
+    let (mut detached, mut whole) = (BTreeMap::new(), Vec::new());
+    for (at, wanted) in record.mounts.iter().enumerate() {
+        let from = match &wanted.origin {
+            // A process that is in the PID namespace mounts it later.
+            MountOriginV1::Proc(_) => continue,
+            MountOriginV1::Outside if !plan.anew => continue,
+            MountOriginV1::Outside => Some(&wanted.point),
+            MountOriginV1::Bind(path) => Some(path),
+            _ => None,
+        };
+        let made = match from {
+            Some(from) => {
+                let (made, with_others) = copy(wanted, from)?;
+                if with_others {
+                    whole.push(&wanted.point);
+                }
+                made
+            }
+            None => file_systems.mount(at)?,
+        };
+        set_flags(wanted, &made)?;
+        detached.insert(at, made);
     }
-    for (wanted, now) in &plan.wanted {
-        restore(wanted, *now)?;
+    file_systems.unmount()?;
+    if plan.anew {
+        if let Some(root) = plan.root.and_then(|root| detached.get(&root)) {
+            by_descriptor::attach(root.as_fd(), Path::new("/"))?;
+            by_descriptor::change_root(root.as_fd())?;
+        }
+    } else {
+        for point in plan.gone.iter().rev() {
+            umount2(path(point), MntFlags::MNT_DETACH).map_err(failed("umount2", point))?;
+        }
     }
+    let mut attached = Vec::new();
+    let is_now = |(_, wanted): &(usize, &MountV1)| !matches!(wanted.origin, MountOriginV1::Proc(_));
+    for (at, wanted) in record.mounts.iter().enumerate().filter(is_now) {
+        let open = match detached.remove(&at) {
+            Some(made) if plan.anew && plan.root == Some(at) => made,
+            // It has come with what it is mounted on.
+            Some(_) if whole.iter().any(|on| is_below(&wanted.point, on)) && is_there(&wanted.point) => {
+                let open = open(&wanted.point).map_err(|refusal| no_point(wanted, &refusal))?;
+                set_flags(wanted, &open)?;
+                open
+            }
+            Some(made) => {
+                let point = open(&wanted.point).map_err(|refusal| no_point(wanted, &refusal))?;
+                by_descriptor::attach_to(made.as_fd(), point.as_fd()).map_err(failed_at(wanted))?;
+                made
+            }
+            // Something that was not made here is mounted over it: nothing of it is seen.
+            None if record.mounts.iter().enumerate().skip(at + 1).filter(is_now).any(|(later, other)| {
+                !detached.contains_key(&later)
+                    && (other.point == wanted.point || is_below(&wanted.point, &other.point))
+            }) =>
+            {
+                continue;
+            }
+            None => {
+                let open = match open(&wanted.point) {
+                    Err(Refusal::Errno(Errno::ENOENT)) => continue,
+                    open => open.map_err(|refusal| no_point(wanted, &refusal))?,
+                };
+                set_flags(wanted, &open)?;
+                open
+            }
+        };
+        attached.push((wanted, open));
+    }
+    file_systems.remove_deleted()?;
+    groups.restore(attached)?;
     let shows_pids = |mount: &MountV1| {
-        mount.point == b"/proc" && mount.fs_type == "proc" && matches!(mount.origin, MountOriginV1::Own(_))
+        mount.point == b"/proc"
+            && mount.fs_type == "proc"
+            && matches!(mount.origin, MountOriginV1::Own(_) | MountOriginV1::Part { .. })
     };
-    if own_pids && !record.mounts.iter().any(shows_pids) {
+    if (own_pids && !record.mounts.iter().any(shows_pids)) || (plan.anew && !namespace::proc_is_own()) {
         mount_proc()?;
     }
     Ok(())
 }
 
+/// Takes the mounts that a record lacks out of this process's mount namespace.
+pub(super) fn leave_out(record: &MountNamespaceV1) -> Result<(), SysError> {
+    let failed = |call, point: &[u8]| {
+        let point = String::from_utf8_lossy(point).into_owned();
+        move |errno| SysError::new(call, point, errno)
+    };
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE).map_err(failed("mount", b"/"))?;
+    let now = mounts::own()?;
+    // What it has and is not there is told when the others are made.
+    let Ok(plan) = Plan::make(record, &now) else { return Ok(()) };
+    for point in plan.gone.iter().rev().filter(|_| !plan.anew) {
+        umount2(path(point), MntFlags::MNT_DETACH).map_err(failed("umount2", point))?;
+    }
+    Ok(())
+}
+
+/// The mounts that [`furnish`] leaves for when the processes are there.
+pub(super) fn late(record: &MountNamespaceV1) -> Vec<MountV1> {
+    let is_late = |mount: &&MountV1| matches!(mount.origin, MountOriginV1::Proc(_));
+    record.mounts.iter().filter(is_late).cloned().collect()
+}
+
+/// In the mount namespace of one that has just been made: makes it what it was.
+pub(super) fn finish(wanted: &MountV1) -> RestoreResult<()> {
+    set_flags(wanted, &by_descriptor::open_path(path(&wanted.point))?)?;
+    propagate(&wanted.point, if wanted.peers == 0 { MsFlags::MS_PRIVATE } else { MsFlags::MS_SHARED })
+}
+
 /// What there is to do.
 #[derive(Debug, PartialEq, Eq)]
 struct Plan<'a> {
+    /// The root directory is a mount of its own: all are put together on that.
+    anew: bool,
+    /// Its place among the mounts of the record.
+    root: Option<usize>,
     /// Points of mounts that the job has not.
     gone: Vec<&'a [u8]>,
-    /// Those that it has, with their flags as they are, if they are there.
-    wanted: Vec<(&'a MountV1, Option<u64>)>,
 }
 
 impl<'a> Plan<'a> {
-    fn make(record: &'a MountNamespaceV1, now: &'a [Mount]) -> RestoreResult<Self> {
+    fn make(record: &MountNamespaceV1, now: &'a [Mount]) -> RestoreResult<Self> {
         let mut there: Vec<Option<&Mount>> = now.iter().map(Some).collect();
-        let mut wanted = Vec::new();
-        for mount in &record.mounts {
-            if mount.origin != MountOriginV1::Outside {
-                wanted.push((mount, None));
-                continue;
-            }
+        for mount in record.mounts.iter().filter(|mount| mount.origin == MountOriginV1::Outside) {
+            // Of a control group file system, what is shown is told relative to a cgroup namespace.
+            let relative = mount.fs_type.starts_with("cgroup");
             let is = |other: &Mount| {
-                (&other.point, &other.root, &other.fs_type) == (&mount.point, &mount.root, &mount.fs_type)
+                (&other.point, &other.fs_type) == (&mount.point, &mount.fs_type)
+                    && (relative || other.root == mount.root)
             };
             let found = there.iter_mut().find(|other| other.is_some_and(is)).and_then(Option::take);
-            let Some(found) = found else { return Err(missing(mount)) };
-            wanted.push((mount, Some(found.flags)));
+            if found.is_none() {
+                return Err(missing(mount));
+            }
         }
-        Ok(Self { gone: there.into_iter().flatten().map(|mount| mount.point.as_slice()).collect(), wanted })
+        let root = record.mounts.iter().position(|mount| mount.point == b"/");
+        let anew = root.is_some_and(|root| record.mounts[root].origin != MountOriginV1::Outside);
+        let gone = there.into_iter().flatten().map(|mount| mount.point.as_slice()).collect();
+        Ok(Self { anew, root, gone })
     }
 }
 
@@ -85,49 +195,89 @@ fn missing(mount: &MountV1) -> RestoreError {
     }
 }
 
-fn restore(wanted: &MountV1, now: Option<u64>) -> RestoreResult<()> {
-    let point = &wanted.point;
-    match &wanted.origin {
-        MountOriginV1::Outside => {}
-        MountOriginV1::Bind(from) => {
-            mount(Some(path(from)), path(point), NONE, MsFlags::MS_BIND, NONE)
-                .map_err(failed("mount(MS_BIND)", point))?;
-        }
-        MountOriginV1::Own(files) => {
-            let options = options(wanted);
-            mount(
-                Some(OsStr::from_bytes(&wanted.source)),
-                path(point),
-                Some(wanted.fs_type.as_str()),
-                MsFlags::from_bits_truncate(wanted.flags & FLAGS & !libc::MS_RDONLY),
-                (!options.is_empty()).then_some(options.as_str()),
-            )
-            .map_err(failed("mount", point))?;
-            tree::write(point, files)?;
-        }
-    }
-    if now.unwrap_or(0) & FLAGS != wanted.flags & FLAGS {
-        let flags = MsFlags::from_bits_truncate(wanted.flags & FLAGS);
-        mount(NONE, path(point), NONE, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | flags, NONE)
-            .map_err(failed("mount(MS_REMOUNT)", point))?;
-    }
-    if !wanted.slave {
-        propagate(point, MsFlags::MS_PRIVATE)?;
-    }
-    if wanted.shared {
-        propagate(point, MsFlags::MS_SHARED)?;
-    }
-    Ok(())
+/// Whether a mount point is below another.
+fn is_below(point: &[u8], other: &[u8]) -> bool {
+    let other = other.strip_suffix(b"/").unwrap_or(other);
+    point.strip_prefix(other).is_some_and(|rest| rest.starts_with(b"/") && rest.len() > 1)
 }
 
-/// Options that mount(2) takes of those that mountinfo shows.
-fn options(mount: &MountV1) -> String {
-    const SHOWN_ONLY: [&str; 5] = ["rw", "ro", "seclabel", "inode64", "inode32"];
-    if mount.fs_type == "mqueue" || mount.fs_type == "sysfs" {
-        return String::new();
+/// Whether something is mounted at a point.
+fn is_there(point: &[u8]) -> bool {
+    mounts::own().is_ok_and(|mounts| mounts.iter().any(|mount| mount.point == point))
+}
+
+/// A detached mount of what is outside at `from`, and whether what is mounted below came with it: of mounts of a more privileged namespace
+/// nobody else gets to see what they cover.
+fn copy(wanted: &MountV1, from: &[u8]) -> RestoreResult<(OwnedFd, bool)> {
+    let gone = |refusal: Refusal| match refusal {
+        Refusal::Errno(Errno::ENOENT | Errno::ENOTDIR) => RestoreError::File {
+            path: String::from_utf8_lossy(from).into_owned(),
+            reason: format!(
+                "it was mounted at {} of the job's mount namespace when the job was saved, and is not there now",
+                String::from_utf8_lossy(&wanted.point)
+            ),
+            remedy: "Put it back and restore again".into(),
+        },
+        _ => canonical::failed("open", from, &refusal),
+    };
+    let source = open(from).map_err(gone)?;
+    match by_descriptor::clone_of(Some(source.as_fd()), Path::new("")) {
+        Err(error) if error.errno() == Some(Errno::EINVAL) => {
+            let made = by_descriptor::clone_with_others(source.as_fd()).map_err(failed_at(wanted))?;
+            Ok((made, true))
+        }
+        made => Ok((made.map_err(failed_at(wanted))?, false)),
     }
-    let options = mount.options.split(',').filter(|option| !SHOWN_ONLY.contains(option));
-    options.collect::<Vec<_>>().join(",")
+}
+
+/// What is at a path of the image, whatever that is (O_PATH).
+fn open(path: &[u8]) -> Result<OwnedFd, Refusal> {
+    canonical::open(path, libc::O_PATH | libc::O_NOFOLLOW)
+}
+
+fn no_point(wanted: &MountV1, refusal: &Refusal) -> RestoreError {
+    match refusal {
+        Refusal::Errno(Errno::ENOENT | Errno::ENOTDIR) => RestoreError::File {
+            path: String::from_utf8_lossy(&wanted.point).into_owned(),
+            reason: format!(
+                "a file system ({}) was mounted there in the job's mount namespace, and there is nothing now to mount it on",
+                wanted.fs_type
+            ),
+            remedy: "Make it again where the job's root directory is, and restore again".into(),
+        },
+        _ => canonical::failed("open", &wanted.point, refusal),
+    }
+}
+
+/// Sets those that are not as they were: one may keep some that one may not set.
+fn set_flags(wanted: &MountV1, mount: &OwnedFd) -> RestoreResult<()> {
+    const TABLE: [(u64, u64); 8] = [
+        (libc::ST_RDONLY, libc::MS_RDONLY),
+        (libc::ST_NOSUID, libc::MS_NOSUID),
+        (libc::ST_NODEV, libc::MS_NODEV),
+        (libc::ST_NOEXEC, libc::MS_NOEXEC),
+        (libc::ST_NOATIME, libc::MS_NOATIME),
+        (libc::ST_NODIRATIME, libc::MS_NODIRATIME),
+        (libc::ST_RELATIME, libc::MS_RELATIME),
+        (0x2000, 256),
+    ];
+    let now = nix::sys::statvfs::fstatvfs(mount).map_err(failed("fstatvfs", &wanted.point))?;
+    let now = now.flags().bits();
+    let now = TABLE.iter().filter(|(shown, _)| now & shown != 0).fold(0, |flags, (_, flag)| flags | flag);
+    let flags = wanted.flags & by_descriptor::FLAGS;
+    // What is read-only may be the file system, not the mount.
+    if now == flags && flags & libc::MS_RDONLY == 0 {
+        return Ok(());
+    }
+    match by_descriptor::set_flags(mount.as_fd(), flags) {
+        Err(error) if error.errno() == Some(Errno::EPERM) && now & !libc::MS_RDONLY == flags => Ok(()),
+        set => set.map_err(failed_at(wanted)),
+    }
+}
+
+fn failed_at(wanted: &MountV1) -> impl FnOnce(SysError) -> RestoreError {
+    let object = String::from_utf8_lossy(&wanted.point).into_owned();
+    move |error| SysError { object, ..error }.into()
 }
 
 fn mount_proc() -> RestoreResult<()> {
@@ -161,8 +311,8 @@ mod tests {
             source: b"none".to_vec(),
             flags: 0,
             options: "rw,size=64k,inode64".into(),
-            shared: false,
-            slave: false,
+            peers: 0,
+            master: 0,
             origin,
         }
     }
@@ -175,8 +325,9 @@ mod tests {
             root: b"/".to_vec(),
             point: point.into(),
             flags: libc::MS_NODEV,
-            shared: true,
-            slave: false,
+            peers: 1,
+            master: 0,
+            idmapped: false,
             fs_type: "tmpfs".into(),
             source: b"none".to_vec(),
             options: "rw".into(),
@@ -190,10 +341,7 @@ mod tests {
         };
         let now = [there("/a"), there("/b")];
         let plan = Plan::make(&record, &now).unwrap();
-        assert_eq!(plan.gone, [b"/b"]);
-        assert_eq!(plan.wanted[0].1, Some(libc::MS_NODEV));
-        assert_eq!(plan.wanted[1].1, None);
+        assert_eq!((plan.anew, plan.root, plan.gone), (false, None, vec![&b"/b"[..]]));
         assert!(Plan::make(&record, &now[1..]).unwrap_err().to_string().starts_with("/a: "));
-        assert_eq!(options(&record.mounts[0]), "size=64k");
     }
 }

@@ -2,9 +2,9 @@
 use super::set_sysctls;
 use crate::error::{RestoreError, RestoreResult};
 use ckpt_image::record::NetNamespaceV1;
-use ckpt_sys::SysError;
 use ckpt_sys::namespace::{self, Namespace};
 use ckpt_sys::rtnetlink::Table;
+use ckpt_sys::{SysError, host_program};
 use nix::errno::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -12,9 +12,13 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 mod link;
+mod tracked;
+mod tun;
+
+pub(crate) use tun::{find as find_interface, furnish as furnish_tun};
 
 /// Goes into the namespace that is mounted at `path`.
 pub(super) fn join(path: &[u8]) -> Result<(), SysError> {
@@ -63,7 +67,9 @@ pub(super) fn furnish(net: &NetNamespaceV1, outer: Option<&File>) -> RestoreResu
     for message in &net.rules {
         made(Table::Rules.make(message))?;
     }
-    load(&net.ruleset)
+    load(&net.ruleset)?;
+    tracked::make(&net.tracked);
+    Ok(())
 }
 
 /// Fine, too, if it is there already.
@@ -103,14 +109,15 @@ fn load(ruleset: &str) -> RestoreResult<()> {
         reason: format!("the job's nftables cannot be loaded: {reason}"),
         remedy: "Install nftables (the program nft)".into(),
     };
-    let child = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut nft = host_program::command("nft");
+    let child =
+        nft.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut child = child.map_err(|error| refused(error.to_string()))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(ruleset.as_bytes()).map_err(|error| refused(error.to_string()))?;
-    }
+    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(ruleset.as_bytes()));
+    // It is waited for in any case, and what it says comes first.
     let ran = child.wait_with_output().map_err(|error| refused(error.to_string()))?;
-    if ran.status.success() {
-        return Ok(());
+    if !ran.status.success() {
+        return Err(refused(String::from_utf8_lossy(&ran.stderr).trim().to_owned()));
     }
-    Err(refused(String::from_utf8_lossy(&ran.stderr).trim().to_owned()))
+    written.map_err(|error| refused(error.to_string()))
 }

@@ -1,6 +1,6 @@
 //! Restoring without privilege: a user namespace in which the user is who they were, and that gives the engine what a PID namespace needs.
 use crate::error::RestoreResult;
-use ckpt_image::Image;
+use ckpt_image::ImageRecords;
 use ckpt_image::record::{MessageQueueV1, SemaphoresV1, ShmemV1, UserNamespaceV1};
 use ckpt_sys::{SysResult, spawn};
 use nix::errno::Errno;
@@ -36,7 +36,7 @@ pub(super) fn of_this_user() -> UserNamespaceV1 {
 }
 
 /// Whether the job has System V objects: their ids can be chosen in an IPC namespace of the user's own only.
-pub(super) fn needs_ipc(image: &Image) -> RestoreResult<bool> {
+pub(super) fn needs_ipc(image: &ImageRecords) -> RestoreResult<bool> {
     let has_segments = image.records::<ShmemV1>()?.iter().any(|shmem| shmem.segment.is_some());
     Ok(has_segments
         || !image.records::<SemaphoresV1>()?.is_empty()

@@ -5,8 +5,8 @@ pub mod gadget;
 mod scratch;
 
 pub use scratch::{
-    AMX_TOUCH_OFFSET, BATCH_CALL_SIZE, BATCH_END_OFFSET, BATCH_OFFSET, MARK_OFFSET, RESUME_OFFSET, Recovery,
-    SCRATCH_MARK, resume_code, scratch_code,
+    AMX_TOUCH_OFFSET, BATCH_CALL_SIZE, BATCH_END_OFFSET, BATCH_OFFSET, CLONE_OFFSET, MARK_OFFSET,
+    OFFSPRING_OFFSET, RESUME_OFFSET, Recovery, SCRATCH_MARK, resume_code, scratch_code,
 };
 
 /// General registers: `struct user_regs_struct` as NT_PRSTATUS has it.
@@ -59,6 +59,12 @@ pub mod restart {
     pub const ERESTARTNOHAND: i64 = -514;
     /// Restart by restart_syscall(2).
     pub const ERESTART_RESTARTBLOCK: i64 = -516;
+
+    /// Whether a call returned one of them.
+    #[must_use]
+    pub fn is_restart(result: i64) -> bool {
+        (ERESTART_RESTARTBLOCK..=ERESTARTSYS).contains(&result)
+    }
 }
 
 impl Gpr {

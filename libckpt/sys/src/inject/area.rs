@@ -26,7 +26,7 @@ impl Injector<'_> {
 
     /// Maps the area at the place that was chosen for it.
     pub(super) fn map_scratch(&mut self) -> InjectResult<()> {
-        let place = self.scratch.code.get();
+        let place = self.scratch.start.get();
         self.stand_without_scratch()?;
         let prot = libc::PROT_READ | libc::PROT_EXEC;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
@@ -63,12 +63,16 @@ impl Injector<'_> {
         let settled = self.saved.settled();
         let bytes = arch::recovery_frame(frame, &settled, xstate, self.saved_mask, arch::SAME_ALTSTACK);
         debug_assert!(bytes.len() <= usize::try_from(arch::RESUME_OFFSET - FRAME_OFFSET).unwrap_or(0));
-        let recovery =
-            if self.saved.has_restart_block() { Recovery::Resume } else { Recovery::Sigreturn(frame) };
-        self.memory.write(code, &arch::scratch_code(recovery))?;
-        self.memory.write(code.offset(FRAME_OFFSET), &bytes)?;
-        let resume = arch::resume_code(&settled, self.saved_mask);
-        self.memory.write(code.offset(arch::RESUME_OFFSET), &resume)?;
+        let resumes = self.saved.has_restart_block();
+        let recovery = if resumes { Recovery::Resume } else { Recovery::Sigreturn(frame) };
+        let mut page = arch::scratch_code(recovery);
+        page.resize(usize::try_from(FRAME_OFFSET).unwrap_or(0), 0);
+        page.extend(bytes);
+        self.memory.write(code, &page)?;
+        if resumes {
+            let resume = arch::resume_code(&settled, self.saved_mask);
+            self.memory.write(code.offset(arch::RESUME_OFFSET), &resume)?;
+        }
         self.entry = self.scratch.code;
         let recovery = self.entry.offset(arch::SYSCALL_INSN_SIZE).get();
         ptrace::set_gpr(self.tid, &self.saved.with_syscall(recovery, 0, [0; 6]))?;
@@ -114,7 +118,7 @@ impl Injector<'_> {
 
     pub(super) fn unmap_scratch(&mut self) -> InjectResult<()> {
         self.stand_without_scratch()?;
-        let args = [self.scratch.code.get(), SCRATCH_SIZE, 0, 0, 0, 0];
+        let args = [self.scratch.start.get(), SCRATCH_SIZE, 0, 0, 0, 0];
         if let Err(errno) = self.raw_syscall(libc::SYS_munmap.cast_unsigned(), args)? {
             tracing::error!(pid = self.pid, %errno, "the scratch area could not be unmapped");
         }

@@ -3,7 +3,6 @@
 //! What stops it is a signal that it sends itself by tgkill(2), and that its tracer takes away: one that the program neither handles nor blocks, and whose
 //! default is to be ignored, so that it means nothing should the tracer be dead by then. Where a program leaves none of them alone, each call is
 //! a remote system call of its own.
-use super::scratch::DATA_SIZE;
 use super::{ALL_SIGNALS, InjectError, InjectResult, Injector, Scratch};
 use crate::addr::RemoteAddr;
 use crate::arch;
@@ -38,6 +37,16 @@ impl Slot {
 /// A call of a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Call(usize);
+
+/// A batch that a thread is at.
+#[derive(Debug)]
+pub struct Begun(State);
+
+#[derive(Debug)]
+enum State {
+    Running { bytes: Vec<u8>, calls_at: usize },
+    Done(Answers),
+}
 
 /// What the calls of a batch returned.
 #[derive(Debug)]
@@ -122,29 +131,56 @@ impl Injector<'_> {
         self.batch_end = signal;
     }
 
+    /// The target is in another PID namespace, where it has these ids: process and thread.
+    pub fn known_as(&mut self, ids: (i32, i32)) {
+        self.own_ids = ids;
+    }
+
     /// Makes the calls of a batch.
     pub fn run(&mut self, batch: Batch) -> InjectResult<Answers> {
+        let begun = self.begin(batch)?;
+        self.end(begun)
+    }
+
+    /// Lets the thread make the calls of a batch without waiting for it, so that others can be at theirs meanwhile. Calls that are made one by one are
+    /// waited for.
+    pub fn begin(&mut self, batch: Batch) -> InjectResult<Begun> {
         let (count, calls_at) = (batch.count(), batch.data.len());
         let Batch { base, data: mut bytes, calls } = batch;
         if count == 0 {
-            return Ok(Answers { data: bytes, results: Vec::new() });
+            return Ok(Begun(State::Done(Answers { data: bytes, results: Vec::new() })));
         }
-        let Some(signal) = self.batch_end else { return self.run_one_by_one(base, bytes, &calls) };
+        let Some(signal) = self.batch_end else {
+            return Ok(Begun(State::Done(self.run_one_by_one(base, bytes, &calls)?)));
+        };
         bytes.extend(calls);
-        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > DATA_SIZE {
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > self.scratch.data_size {
             return Err(InjectError::TooLarge { bytes: bytes.len() });
         }
         self.memory.write(base, &bytes)?;
         let offset = |len: usize| base.offset(u64::try_from(len).unwrap_or(u64::MAX)).get();
         let id = |id: i32| u64::from(id.unsigned_abs());
-        let end = [id(self.pid), id(self.tid), id(signal)];
+        let end = [id(self.own_ids.0), id(self.own_ids.1), id(signal)];
         let ip = self.scratch.code.offset(arch::BATCH_OFFSET).get();
         let counted = u64::try_from(count).unwrap_or(0);
         ptrace::set_gpr(self.tid, &self.saved.with_batch(ip, offset(calls_at), counted, end))?;
         self.parked = false;
-        self.run_to_signal(signal)?;
+        ptrace::set_sigmask(self.tid, ALL_SIGNALS & !bit(signal))?;
+        ptrace::cont(self.tid, 0).map_err(|error| self.gone_or(error))?;
+        self.running = Some(signal);
+        fault::point("inject", "running");
+        Ok(Begun(State::Running { bytes, calls_at }))
+    }
+
+    /// Waits until the calls of a batch are made.
+    pub fn end(&mut self, begun: Begun) -> InjectResult<Answers> {
+        let (mut bytes, calls_at) = match begun.0 {
+            State::Running { bytes, calls_at } => (bytes, calls_at),
+            State::Done(answers) => return Ok(answers),
+        };
+        self.await_batch()?;
         fault::point("inject", "batch");
-        self.memory.read(base, &mut bytes)?;
+        self.memory.read(self.scratch.data(), &mut bytes)?;
         let words = bytes[calls_at..].chunks(arch::BATCH_CALL_SIZE);
         let results = words.filter_map(|call| Some(u64::from_ne_bytes(*call.first_chunk::<8>()?))).collect();
         bytes.truncate(calls_at);
@@ -166,12 +202,11 @@ impl Injector<'_> {
         Ok(Answers { data, results })
     }
 
-    fn run_to_signal(&mut self, signal: i32) -> InjectResult<()> {
-        ptrace::set_sigmask(self.tid, ALL_SIGNALS & !bit(signal))?;
+    /// Waits until the thread has come to the end of the batch that it is at, if any.
+    pub(super) fn await_batch(&mut self) -> InjectResult<()> {
+        let Some(signal) = self.running.take() else { return Ok(()) };
         let end = self.scratch.code.offset(arch::BATCH_END_OFFSET).get();
         loop {
-            ptrace::cont(self.tid, 0).map_err(|error| self.gone_or(error))?;
-            fault::point("inject", "running");
             match ptrace::wait(self.tid)? {
                 Stop::Exited(_) | Stop::Killed(_) => {
                     self.done = true;
@@ -186,6 +221,7 @@ impl Injector<'_> {
                 Stop::Signal(other) => self.deferred.push(other),
                 _ => {}
             }
+            ptrace::cont(self.tid, 0).map_err(|error| self.gone_or(error))?;
         }
         self.parked = true;
         ptrace::set_sigmask(self.tid, ALL_SIGNALS)?;

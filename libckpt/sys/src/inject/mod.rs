@@ -1,7 +1,7 @@
 //! Remote system calls: a stopped thread of another process runs them on our behalf.
 //!
 //! An [`Injector`] borrows one seized, stopped thread. It maps a scratch area in the target (a code page that also holds a recovery frame,
-//! and data pages), and each call is one system call instruction there, run from one ptrace system-call stop to the next: no signal is
+//! and data pages; several threads have a lane each), and each call is one system call instruction there, run from one ptrace system-call stop to the next: no signal is
 //! raised in the target, so its signal actions stay as they are. [`Injector::finish`] unmaps the scratch area and restores registers and
 //! signal mask; dropping an injector does the same and only logs what fails.
 //!
@@ -17,7 +17,6 @@ use crate::memory::ProcessMemory;
 use crate::proc::maps;
 use crate::ptrace;
 use nix::errno::Errno;
-use scratch::DATA_SIZE;
 use stack::Laid;
 use std::borrow::Cow;
 
@@ -25,14 +24,16 @@ mod area;
 mod batch;
 mod error;
 mod gadgets;
+mod offspring;
 mod run;
 mod scratch;
 mod stack;
 
-pub use batch::{Answers, Batch, Call, Slot, meaningless_signal};
+pub use batch::{Answers, Batch, Begun, Call, Slot, meaningless_signal};
 pub use error::{InjectError, InjectResult};
 pub use gadgets::Gadgets;
-pub use scratch::{NOTE_SIZE, SCRATCH_SIZE, Scratch, leftovers};
+pub use offspring::Offspring;
+pub use scratch::{LANES, NOTE_SIZE, SCRATCH_SIZE, Scratch, leftovers};
 pub use stack::is_recovering;
 
 /// What is known of a target before its thread is taken hold of.
@@ -83,6 +84,10 @@ pub struct Injector<'m> {
     dies_with_us: bool,
     /// The signal that a batch ends with.
     batch_end: Option<i32>,
+    /// The signal that ends the batch that the thread is at.
+    running: Option<i32>,
+    /// Pid and thread id as the target itself knows them.
+    own_ids: (i32, i32),
     /// The thread is in a stop within the kernel's signal handling.
     parked: bool,
 }
@@ -114,7 +119,7 @@ impl<'m> Injector<'m> {
         Ok(injector)
     }
 
-    /// Takes hold of a stopped thread of a process that has a scratch area, which stays mapped afterwards. One thread at a time: the
+    /// Takes hold of a stopped thread of a process that has a scratch area, which stays mapped afterwards. One thread at a time for each lane: the
     /// recovery frame in it is this thread's until [`Self::finish`].
     pub fn on_scratch(pid: i32, tid: i32, memory: &'m ProcessMemory, scratch: Scratch) -> InjectResult<Self> {
         Self::stand_with(pid, Standing::read(tid)?, memory, scratch)
@@ -161,6 +166,8 @@ impl<'m> Injector<'m> {
             done: false,
             dies_with_us: false,
             batch_end: None,
+            running: None,
+            own_ids: (pid, tid),
             parked: false,
         }
     }
@@ -172,7 +179,7 @@ impl<'m> Injector<'m> {
 
     /// Unmaps a scratch area that a killed tracer left behind.
     pub fn unmap_leftover(&mut self, leftover: Scratch) -> InjectResult<Result<(), Errno>> {
-        Ok(self.syscall(libc::SYS_munmap, &[leftover.code.get(), SCRATCH_SIZE])?.map(drop))
+        Ok(self.syscall(libc::SYS_munmap, &[leftover.start.get(), SCRATCH_SIZE])?.map(drop))
     }
 
     /// The scratch area goes when this injector does.
@@ -253,7 +260,7 @@ impl<'m> Injector<'m> {
     /// read right after the call.
     pub fn reserve(&mut self, len: usize) -> InjectResult<RemoteAddr> {
         let size = u64::try_from(len).unwrap_or(u64::MAX).next_multiple_of(16);
-        if size > DATA_SIZE - self.data_used {
+        if size > self.scratch.data_size - self.data_used {
             return Err(InjectError::TooLarge { bytes: len });
         }
         let at = self.scratch.data().offset(self.data_used);
@@ -278,6 +285,7 @@ impl<'m> Injector<'m> {
         if std::mem::replace(&mut self.done, true) {
             return Ok(());
         }
+        self.await_batch()?;
         if self.owns_scratch {
             self.unmap_scratch()?;
         }

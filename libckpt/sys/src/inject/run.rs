@@ -51,9 +51,7 @@ impl Injector<'_> {
             self.run_to_syscall_stop()?;
             self.point(nr, "ended");
             let gpr = ptrace::gpr(self.tid)?;
-            let restart =
-                (arch::restart::ERESTART_RESTARTBLOCK..=arch::restart::ERESTARTSYS).contains(&gpr.result());
-            if !restart {
+            if !arch::restart::is_restart(gpr.result()) {
                 return Ok(gpr.outcome());
             }
             left -= 1;

@@ -1,4 +1,4 @@
-//! The scratch area in a target: a code page with the recovery frame, and data pages after it.
+//! The scratch area in a target: lanes, each a code page with the recovery frame of one thread, and data pages after them.
 use super::stack::StackNet;
 use super::{InjectError, InjectResult};
 use crate::addr::{CodeAddr, RemoteAddr};
@@ -9,10 +9,16 @@ use crate::proc;
 use crate::proc::maps::Mapping;
 use std::ops::Range;
 
-/// Bytes of the scratch area's code page and recovery frame.
-pub(super) const CODE_SIZE: u64 = 5 << 12;
-/// Bytes of its data pages.
+/// Threads that may stand on one scratch area at a time.
+pub const LANES: usize = 8;
+/// Bytes of a lane's code page and recovery frame.
+const LANE_SIZE: u64 = 5 << 12;
+/// Bytes of all lanes.
+const CODE_SIZE: u64 = LANE_SIZE * LANES as u64;
+/// Bytes of the data pages.
 pub(super) const DATA_SIZE: u64 = 16 << 12;
+/// Of those, bytes of each lane while several are in use.
+const LANE_DATA_SIZE: u64 = DATA_SIZE / LANES as u64;
 /// Bytes of the whole scratch area.
 pub const SCRATCH_SIZE: u64 = CODE_SIZE + DATA_SIZE;
 pub(super) const FRAME_OFFSET: u64 = 256;
@@ -21,27 +27,47 @@ const STACK_SEARCH_MAX: usize = 1 << 20;
 /// Bytes of a scratch area's note.
 pub const NOTE_SIZE: usize = 64;
 
-/// The scratch area of one address space.
+/// The scratch area of one address space, or a lane of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Scratch {
+    /// Begin of the area.
+    pub(super) start: RemoteAddr,
+    /// Code page of the lane.
     pub(super) code: CodeAddr,
+    data: RemoteAddr,
+    /// Bytes there.
+    pub(super) data_size: u64,
     /// What holds the thread while this area comes and goes.
     pub(super) net: Option<StackNet>,
 }
 
 impl Scratch {
     pub(super) fn at(code: u64) -> Self {
-        Self { code: CodeAddr::new(code), net: None }
+        let start = RemoteAddr::new(code);
+        let data = start.offset(CODE_SIZE);
+        Self { start, code: CodeAddr::new(code), data, data_size: DATA_SIZE, net: None }
+    }
+
+    /// A lane of the area, below [`LANES`], for one thread of several at the same time. The first is the area's own.
+    #[must_use]
+    pub fn lane(&self, lane: usize) -> Self {
+        let lane = u64::try_from(lane % LANES).unwrap_or(0);
+        Self {
+            code: CodeAddr::new(self.start.offset(lane * LANE_SIZE).get()),
+            data: self.start.offset(CODE_SIZE + lane * LANE_DATA_SIZE),
+            data_size: LANE_DATA_SIZE,
+            ..*self
+        }
     }
 
     pub(super) fn data(&self) -> RemoteAddr {
-        RemoteAddr::new(self.code.get() + CODE_SIZE)
+        self.data
     }
 
     /// The addresses that it takes up.
     #[must_use]
     pub fn range(&self) -> Range<u64> {
-        self.code.get()..self.code.get() + SCRATCH_SIZE
+        self.start.get()..self.start.get() + SCRATCH_SIZE
     }
 
     /// Writes the area's note, for whoever finds the area after our death. A new area's is all zero.
@@ -63,7 +89,7 @@ impl Scratch {
     }
 
     fn note_address(&self) -> RemoteAddr {
-        RemoteAddr::new(self.code.get() + CODE_SIZE - u64::try_from(NOTE_SIZE).unwrap_or(0))
+        self.start.offset(LANE_SIZE - u64::try_from(NOTE_SIZE).unwrap_or(0))
     }
 
     /// Whether a thread with these registers will come back to this area, though it is not there now: a signal handler runs that was called from there. Told by the
@@ -79,7 +105,7 @@ impl Scratch {
 
     /// Whether a thread with its instruction pointer at `ip` is still on its way out of this area.
     pub(super) fn runs(&self, ip: u64) -> bool {
-        (self.code.get()..self.code.get() + CODE_SIZE).contains(&ip)
+        (self.start.get()..self.start.get() + CODE_SIZE).contains(&ip)
     }
 }
 

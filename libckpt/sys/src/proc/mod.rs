@@ -1,6 +1,7 @@
 //! What /proc says of a process.
 pub mod maps;
 pub mod mounts;
+pub mod stand_in;
 pub mod stat;
 pub mod status;
 pub mod threads;
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 
 /// The bytes of `/proc/PID/NAME`.
 pub fn read(pid: i32, name: &str) -> SysResult<Vec<u8>> {
-    let path = format!("/proc/{pid}/{name}");
+    let path = path(pid, name);
     read_whole(&path).map_err(|error| SysError::new("read", path, error))
 }
 
@@ -56,9 +57,15 @@ pub fn read_system_text(name: &str) -> SysResult<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// The path `/proc/PID/NAME`, of the thread that stands in for the process if its main thread has ended. What is below `task` is there all the same.
+#[must_use]
+pub fn path(pid: i32, name: &str) -> String {
+    format!("/proc/{}/{name}", stand_in::of(pid))
+}
+
 /// What the link `/proc/PID/NAME` names.
 pub fn read_link(pid: i32, name: &str) -> SysResult<PathBuf> {
-    let path = format!("/proc/{pid}/{name}");
+    let path = path(pid, name);
     std::fs::read_link(&path).map_err(|error| SysError::new("readlink", path, error))
 }
 

@@ -18,10 +18,12 @@ pub struct Mount {
     pub point: Vec<u8>,
     /// MS_* of the mount.
     pub flags: u64,
-    /// Events go to other mounts (`shared:N`).
-    pub shared: bool,
-    /// Events come from other mounts (`master:N`).
-    pub slave: bool,
+    /// The group of mounts that tell each other of changes (`shared:N`); 0: none.
+    pub peers: u64,
+    /// The group that it is told of changes by (`master:N`); 0: none.
+    pub master: u64,
+    /// Owners of files are not those that the file system has.
+    pub idmapped: bool,
     /// Type of the file system.
     pub fs_type: String,
     /// What the file system was made of.
@@ -67,16 +69,21 @@ fn parse(line: &[u8]) -> Option<Mount> {
     let dash = tags.iter().position(|word| *word == b"-")?;
     let [fs_type, source, options, ..] = tags.get(dash + 1..)? else { return None };
     let text = |word: &[u8]| String::from_utf8(word.to_vec()).ok();
-    let tagged = |tag: &[u8]| tags[..dash].iter().any(|word| word.starts_with(tag));
+    let tagged = |tag: &[u8]| {
+        let number = tags[..dash].iter().find_map(|word| word.strip_prefix(tag));
+        number.map_or(Some(0), |number| text(number)?.parse().ok())
+    };
+    let flags = text(flags)?;
     Some(Mount {
         id: text(id)?.parse().ok()?,
         parent: text(parent)?.parse().ok()?,
         device: text(device)?,
         root: unescape(root),
         point: unescape(point),
-        flags: mount_flags(&text(flags)?),
-        shared: tagged(b"shared:"),
-        slave: tagged(b"master:"),
+        flags: mount_flags(&flags),
+        peers: tagged(b"shared:")?,
+        master: tagged(b"master:")?,
+        idmapped: flags.split(',').any(|option| option == "idmapped"),
         fs_type: text(fs_type)?,
         source: unescape(source),
         options: String::from_utf8(unescape(options)).ok()?,
@@ -113,7 +120,7 @@ mod tests {
         assert_eq!((mount.id, mount.parent, mount.device.as_str()), (36, 35, "98:0"));
         assert_eq!((mount.root.as_slice(), mount.point.as_slice()), (&b"/mnt1"[..], &b"/mnt 2"[..]));
         assert_eq!(mount.flags, libc::MS_NOATIME);
-        assert!(mount.slave && !mount.shared);
+        assert_eq!((mount.peers, mount.master), (0, 1));
         assert_eq!((mount.fs_type.as_str(), mount.options.as_str()), ("ext3", "rw,errors=continue"));
     }
 

@@ -7,6 +7,7 @@ pub(super) mod journal;
 mod multicast;
 mod netlink;
 mod options;
+pub(super) mod packet_ring;
 mod packet_socket;
 pub(super) mod peek;
 mod raw;

@@ -2,8 +2,8 @@
 use crate::error::CaptureResult;
 use ckpt_image::record::SocketV1;
 use ckpt_sys::netlink::SOL_NETLINK;
-use ckpt_sys::socket::{int_option, option};
-use std::os::fd::BorrowedFd;
+use ckpt_sys::socket::{self, int_option, option};
+use std::os::fd::{AsFd, BorrowedFd};
 
 const INT: usize = 4;
 const TIMEVAL: usize = 16;
@@ -11,6 +11,12 @@ const NAME: usize = 16;
 /// An extension header of IPv6.
 const HEADER: usize = 2048;
 const SO_BUF_LOCK: i32 = 72;
+
+/// Two keys of TCP Fast Open.
+const FAST_OPEN_KEYS: usize = 32;
+/// What can be set only while there is no connection.
+const IDLE: [i32; 4] =
+    [libc::TCP_MAXSEG, libc::TCP_FASTOPEN, libc::TCP_FASTOPEN_CONNECT, libc::TCP_FASTOPEN_NO_COOKIE];
 
 /// Level, name, bytes at most.
 type Table = &'static [(i32, i32, usize)];
@@ -276,8 +282,19 @@ pub(super) fn read_options(fd: BorrowedFd<'_>, socket: &SocketV1) -> CaptureResu
 
 /// Adds what a TCP socket tells of itself only while it has no connection.
 pub(super) fn add_idle(fd: BorrowedFd<'_>, options: &mut Vec<(i32, i32, Vec<u8>)>) -> CaptureResult<()> {
-    if let Some(value) = option(fd, libc::IPPROTO_TCP, libc::TCP_MAXSEG, INT)? {
-        options.push((libc::IPPROTO_TCP, libc::TCP_MAXSEG, value));
+    for name in IDLE {
+        if let Some(value) = option(fd, libc::IPPROTO_TCP, name, INT)? {
+            options.push((libc::IPPROTO_TCP, name, value));
+        }
+    }
+    // Of those that ask for it: who has set no key has the machine's.
+    if int_option(fd, libc::IPPROTO_TCP, libc::TCP_FASTOPEN)?.unwrap_or(0) != 0 {
+        let key = |fd| option(fd, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_KEY, FAST_OPEN_KEYS);
+        let fresh = socket::new(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_TCP)?;
+        let (own, common) = (key(fd)?, key(fresh.as_fd())?);
+        if let Some(own) = own.filter(|own| !own.is_empty() && common.as_ref() != Some(own)) {
+            options.push((libc::IPPROTO_TCP, libc::TCP_FASTOPEN_KEY, own));
+        }
     }
     Ok(())
 }

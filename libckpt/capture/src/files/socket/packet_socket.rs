@@ -1,5 +1,5 @@
 //! AF_PACKET sockets.
-use super::{filter, options};
+use super::{filter, options, packet_ring};
 use crate::error::{CaptureError, CaptureResult};
 use crate::files::{Context, FoundFile};
 use ckpt_image::record::{FileKindV1, PacketMembershipV1, PacketSocketV1, SocketStateV1, SocketV1};
@@ -21,12 +21,6 @@ pub(super) fn describe(
     let Some(diag) = packet_diag::socket(record.inode)? else {
         return refuse("the kernel does not tell of it (packet_diag)", "Load the module af_packet_diag");
     };
-    if diag.has_ring {
-        return refuse(
-            "it has a ring in memory (PACKET_RX_RING, PACKET_TX_RING), which cannot be saved yet",
-            "Close it before saving",
-        );
-    }
     let fanout = socket::int_option(fd, SOL_PACKET, PACKET_FANOUT)?.unwrap_or(0).cast_unsigned();
     if fanout != 0 && PROGRAMS.contains(&(fanout >> 16 & 0xff)) {
         return refuse(
@@ -34,6 +28,10 @@ pub(super) fn describe(
             "Close it before saving",
         );
     }
+    let rings = match packet_ring::read(fd, &diag)? {
+        Ok(rings) => rings,
+        Err(reason) => return refuse(reason, "Close it before saving"),
+    };
     record.options = options::read_options(fd, &record)?;
     filter::add(context, file, &mut record)?;
     let mut memberships = Vec::with_capacity(diag.memberships.len());
@@ -48,7 +46,14 @@ pub(super) fn describe(
     let interface = interface(context, file, diag.interface)?;
     // As struct sockaddr_ll has it, which a SOCK_PACKET socket does not show.
     let protocol = diag.protocol.to_be();
-    record.state = SocketStateV1::Packet(PacketSocketV1 { protocol, interface, memberships, fanout });
+    record.state = SocketStateV1::Packet(PacketSocketV1 {
+        protocol,
+        interface,
+        memberships,
+        fanout,
+        receive_ring: rings.receive,
+        send_ring: rings.send,
+    });
     Ok(FileKindV1::Socket(Box::new(record)))
 }
 

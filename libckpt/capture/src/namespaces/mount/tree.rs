@@ -1,29 +1,63 @@
 //! The files of a file system that lives in memory and is the job's own.
+use super::origin::Finder;
 use super::refused;
 use crate::error::CaptureResult;
 use ckpt_image::record::TreeFileV1;
-use ckpt_sys::SysError;
+use ckpt_sys::namespace::{self, Namespace};
 use ckpt_sys::proc::mounts::Mount;
+use ckpt_sys::{SysError, SysResult};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Most bytes that are copied while the job stands still.
 const MOST: u64 = 256 << 20;
 
-/// All files of the file system behind `mount`, directories before what is in them. `view`: where the root directory of process `root` is.
-pub(super) fn read(root: i32, mount: &Mount, view: &Path) -> CaptureResult<Vec<TreeFileV1>> {
-    let point = Path::new(OsStr::from_bytes(&mount.point));
-    let top = view.join(point.strip_prefix("/").unwrap_or(point));
-    let mut reader =
-        Reader { root, mount, top: &top, device: 0, bytes: 0, links: HashMap::new(), found: Vec::new() };
-    let metadata = reader.metadata(&top)?;
-    reader.device = metadata.dev();
+/// All files that a mount of a file system in memory shows, directories before what is in them; also what other mounts cover.
+pub(super) fn read(finder: &Finder<'_>, mount: &Mount) -> CaptureResult<Vec<TreeFileV1>> {
+    let view = finder.view(mount);
+    // A mount of our own has nothing mounted on it.
+    let own = clone_of(&view).or_else(|_| clone_within(finder.root, mount)).ok();
+    let top = match &own {
+        Some(own) => PathBuf::from(format!("/proc/self/fd/{}", own.as_raw_fd())),
+        None => view,
+    };
+    let metadata = fs::metadata(&top).map_err(|error| SysError::new("stat", top.to_string_lossy(), error))?;
+    let device = metadata.dev();
+    let mut reader = Reader {
+        root: finder.root,
+        mount,
+        top: &top,
+        device,
+        bytes: 0,
+        links: HashMap::new(),
+        found: Vec::new(),
+    };
     reader.add(&top, &metadata)?;
     Ok(reader.found)
+}
+
+/// A detached copy of a mount, made by a thread that goes to where process `pid` sees it.
+fn clone_within(pid: i32, mount: &Mount) -> SysResult<OwnedFd> {
+    let place = namespace::open_of(pid, Namespace::Mount)?;
+    let copy = || {
+        // The directories of a thread that moves must be its own.
+        unshare(CloneFlags::CLONE_FS).map_err(|errno| SysError::new("unshare", "directories", errno))?;
+        namespace::join(place.as_fd(), &[Namespace::Mount])?;
+        clone_of(Path::new(OsStr::from_bytes(&mount.point)))
+    };
+    let copied = std::thread::scope(|scope| scope.spawn(copy).join());
+    copied.unwrap_or_else(|_| Err(SysError::new("open_tree", "a mount", Errno::EINVAL)))
+}
+
+fn clone_of(path: &Path) -> SysResult<OwnedFd> {
+    ckpt_sys::mount::clone_of(None, path)
 }
 
 struct Reader<'a> {

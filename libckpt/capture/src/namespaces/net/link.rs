@@ -5,7 +5,30 @@ use ckpt_image::record::{LinkV1, OutsideLinkV1};
 use ckpt_sys::rtnetlink::{self, Table};
 
 /// Kinds that are made again.
-const KINDS: [&str; 5] = ["veth", "dummy", "bridge", "vlan", "macvlan"];
+const KINDS: [&str; 20] = [
+    "veth",
+    "dummy",
+    "bridge",
+    "vlan",
+    "macvlan",
+    "tun",
+    "ifb",
+    "vxlan",
+    "geneve",
+    "ipvlan",
+    "vrf",
+    "nlmon",
+    "ipip",
+    "sit",
+    "ip6tnl",
+    "gre",
+    "gretap",
+    "ip6gre",
+    "ip6gretap",
+    "vti",
+];
+/// What the kernel sets up by itself in every namespace, down: tunnels to anywhere.
+const FALLBACKS: [&str; 8] = ["tunl0", "sit0", "ip6tnl0", "gre0", "gretap0", "erspan0", "ip6gre0", "ip_vti0"];
 /// IFLA_*, IFA_* and IFF_* of include/uapi/linux/if_link.h, if_addr.h and if.h.
 const ADDRESS: u16 = 1;
 const NAME: u16 = 3;
@@ -24,6 +47,8 @@ const BRIDGE_OPTIONS: u16 = 46;
 /// IFLA_MACVLAN_MODE and _FLAGS.
 const MACVLAN_SETTINGS: [u16; 2] = [1, 2];
 const VLAN_FILTERING: u16 = 7;
+const VXLAN_TTL_INHERIT: u16 = 28;
+const VXLAN_RESERVED_BITS: u16 = 33;
 const UP: u32 = 1;
 const LOOPBACK: u32 = 8;
 /// IFA_F_MANAGETEMPADDR and IFA_F_PERMANENT are of addresses that somebody gave; others come and go by themselves.
@@ -51,20 +76,23 @@ impl Outer {
 }
 
 /// A message of an interface, read.
-struct Link<'a> {
-    index: u32,
+pub(super) struct Link<'a> {
+    pub(super) index: u32,
+    /// ARPHRD_*.
+    pub(super) hardware: u16,
     flags: u32,
-    name: String,
-    kind: String,
+    pub(super) name: String,
+    pub(super) kind: String,
     rest: &'a [u8],
 }
 
 impl<'a> Link<'a> {
-    fn parse(message: &'a [u8]) -> Option<Self> {
+    pub(super) fn parse(message: &'a [u8]) -> Option<Self> {
         let rest = message.get(Table::Links.head()..)?;
         let info = rtnetlink::attribute(rest, INFO).unwrap_or_default();
         Some(Self {
             index: word(message, 4)?,
+            hardware: u16::from_ne_bytes([message[2], message[3]]),
             flags: word(message, 8)?,
             name: text(rtnetlink::attribute(rest, NAME)?),
             kind: rtnetlink::attribute(info, INFO_KIND).map(text).unwrap_or_default(),
@@ -72,18 +100,34 @@ impl<'a> Link<'a> {
         })
     }
 
-    fn number(&self, attribute: u16) -> Option<u32> {
+    pub(super) fn is_up(&self) -> bool {
+        self.flags & UP != 0
+    }
+
+    /// Something that its driver tells (IFLA_INFO_DATA).
+    pub(super) fn setting(&self, attribute: u16) -> Option<&'a [u8]> {
+        let info = rtnetlink::attribute(self.rest, INFO)?;
+        rtnetlink::attribute(rtnetlink::attribute(info, INFO_DATA)?, attribute)
+    }
+
+    pub(super) fn number(&self, attribute: u16) -> Option<u32> {
         word(rtnetlink::attribute(self.rest, attribute)?, 0)
     }
 
-    /// The attributes that make it again, but for those that only an interface that is there can have.
-    fn attributes(&self) -> Vec<u8> {
+    /// What interfaces of all kinds have.
+    pub(super) fn plain_attributes(&self) -> Vec<u8> {
         let mut made = Vec::new();
         for kind in [NAME, ADDRESS, MTU, QUEUE, ALIAS] {
             if let Some(value) = rtnetlink::attribute(self.rest, kind) {
                 rtnetlink::push(&mut made, kind, value);
             }
         }
+        made
+    }
+
+    /// The attributes that make it again, but for those that only an interface that is there can have.
+    fn attributes(&self) -> Vec<u8> {
+        let mut made = self.plain_attributes();
         // A veth pair has its other end there.
         if self.kind != "veth" {
             let info = rtnetlink::attribute(self.rest, INFO).unwrap_or_default();
@@ -99,6 +143,17 @@ impl<'a> Link<'a> {
                 let mut settings = Vec::new();
                 for (kind, value) in rtnetlink::attributes(data) {
                     if self.kind == "macvlan" && !MACVLAN_SETTINGS.contains(&kind) {
+                        continue;
+                    }
+                    // What is used is not reserved; the kernel tells the rest, and takes no more than that.
+                    if self.kind == "vxlan" && kind == VXLAN_RESERVED_BITS {
+                        continue;
+                    }
+                    // Told as a number, taken as a flag.
+                    if self.kind == "vxlan" && kind == VXLAN_TTL_INHERIT {
+                        if value != [0] {
+                            rtnetlink::push(&mut settings, kind, &[]);
+                        }
                         continue;
                     }
                     // A kernel without VLANs in bridges does not even take a no.
@@ -133,7 +188,8 @@ pub(super) fn capture(root: i32, outer: &Outer) -> CaptureResult<Vec<LinkV1>> {
         let is_loopback = link.flags & LOOPBACK != 0;
         let known = KINDS.contains(&link.kind.as_str());
         // What the kernel sets up in every namespace where the drivers are built in is there again, and down.
-        if !is_loopback && !known && link.flags & UP == 0 {
+        let is_fallback = FALLBACKS.contains(&link.name.as_str());
+        if !is_loopback && (!known || is_fallback) && link.flags & UP == 0 {
             continue;
         }
         // A VLAN or the like on an interface of another namespace.
@@ -146,7 +202,7 @@ pub(super) fn capture(root: i32, outer: &Outer) -> CaptureResult<Vec<LinkV1>> {
             index: link.index,
             name: link.name.clone(),
             kind: if is_loopback { String::new() } else { link.kind.clone() },
-            up: link.flags & UP != 0,
+            up: link.is_up(),
             master: link.number(MASTER).unwrap_or(0),
             attributes: pair(link.attributes(), link, outside.is_none()),
             outside,
@@ -207,7 +263,7 @@ fn other_end(
     let addresses = outer.addresses.iter().filter(|message| of_address(message) == Some(other.index));
     Ok(Some(OutsideLinkV1 {
         name: other.name.clone(),
-        up: other.flags & UP != 0,
+        up: other.is_up(),
         master: master.map(|master| master.name.clone()),
         attributes: other.attributes(),
         addresses: addresses.cloned().collect(),

@@ -10,7 +10,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 const SO_MEMINFO: i32 = 55;
-/// How long a datagram may take within the machine.
+/// How long datagrams may take within the machine.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Fills the queue of a socket that is bound, has its options, and is not connected yet.
@@ -22,8 +22,15 @@ pub(super) fn fill(fd: BorrowedFd<'_>, record: &SocketV1) -> RestoreResult<()> {
     let opened = Opened::new(fd)?;
     let mut postman = Postman::default();
     let shared = is_shared(&record.local);
+    // What holds one up, a firewall or a full queue, holds up others.
+    let mut late = Duration::ZERO;
     let lost = datagrams.iter().filter(|datagram| {
-        let delivered = deliver(fd, record, datagram, &mut postman, shared);
+        let begin = Instant::now();
+        let left = DEADLINE.saturating_sub(late);
+        let delivered = deliver(fd, record, datagram, &mut postman, (shared, left));
+        if !matches!(delivered, Ok(true)) {
+            late += begin.elapsed();
+        }
         if let Err(error) = &delivered {
             tracing::debug!(%error, "an unread datagram cannot be delivered");
         }
@@ -49,7 +56,7 @@ fn deliver(
     record: &SocketV1,
     datagram: &InternetDatagramV1,
     postman: &mut Postman,
-    shared: bool,
+    (shared, patience): (bool, Duration),
 ) -> RestoreResult<bool> {
     let (Some(from), Some(local)) = (address::decode(&datagram.from), address::decode(&record.local)) else {
         return Ok(false);
@@ -66,7 +73,7 @@ fn deliver(
         let (hop_limit, traffic_class) = (datagram.hop_limit, datagram.traffic_class.unwrap_or(0));
         let before = memory_used(fd)?;
         postman.udp(&Envelope { from, to, hop_limit, traffic_class }, &datagram.data)?;
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + patience;
         while memory_used(fd)? <= before {
             if Instant::now() > deadline {
                 return Ok(false);

@@ -8,6 +8,7 @@ mod multicast;
 mod netlink;
 mod options;
 mod packet;
+mod packet_ring;
 mod packet_socket;
 mod tcp;
 mod unix;

@@ -1,5 +1,5 @@
 //! AF_PACKET sockets: bound last, when options and filter are there.
-use super::{filter, options};
+use super::{filter, options, packet_ring};
 use crate::error::{RestoreError, RestoreResult};
 use crate::files::Maker;
 use crate::files::common::show;
@@ -24,7 +24,7 @@ pub(super) fn make_all(maker: &mut Maker<'_, '_>, sockets: &[(OpenFileId, &Socke
             maker.made.insert(*id, made);
         }
     }
-    Ok(())
+    packet_ring::map_all(maker, sockets)
 }
 
 fn make(record: &SocketV1, packet: &PacketSocketV1) -> RestoreResult<OwnedFd> {
@@ -34,6 +34,7 @@ fn make(record: &SocketV1, packet: &PacketSocketV1) -> RestoreResult<OwnedFd> {
     let made = socket::new(record.domain, record.kind, protocol)?;
     let fd = made.as_fd();
     options::all(fd, record)?;
+    let was_bound = packet_ring::make(fd, packet)?;
     filter::attach(fd, record)?;
     for membership in &packet.memberships {
         // struct packet_mreq: interface, kind, length of the address, address.
@@ -48,13 +49,8 @@ fn make(record: &SocketV1, packet: &PacketSocketV1) -> RestoreResult<OwnedFd> {
     }
     if is_old {
         bind_by_name(fd, &packet.interface)?;
-    } else if packet.protocol != 0 || !packet.interface.is_empty() {
-        // struct sockaddr_ll: family, protocol, interface; the rest is for sending.
-        let mut name = family();
-        name.extend(packet.protocol.to_ne_bytes());
-        name.extend(index(&packet.interface)?.to_ne_bytes());
-        name.resize(20, 0);
-        socket::bind(fd, &name)?;
+    } else if was_bound || packet.protocol != 0 || !packet.interface.is_empty() {
+        packet_ring::bind(fd, packet.protocol, index(&packet.interface)?)?;
     }
     if packet.fanout != 0 {
         socket::set_option(fd, SOL_PACKET, PACKET_FANOUT, &packet.fanout.to_ne_bytes())?;

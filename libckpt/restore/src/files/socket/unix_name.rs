@@ -1,17 +1,18 @@
 //! Names of AF_UNIX sockets: files, and abstract names.
 use super::unix_ghost;
+use crate::canonical as by_path;
 use crate::error::{RestoreError, RestoreResult};
 use crate::files::Maker;
 use crate::files::common::show;
 use ckpt_image::record::{SocketFileV1, SocketV1};
+use ckpt_sys::canonical::{self, Place, Refusal};
 use ckpt_sys::{SysError, SysResult, socket};
 use nix::errno::Errno;
+use nix::sys::stat::{FileStat, SFlag, fstat};
+use nix::unistd::geteuid;
 use std::ffi::OsStr;
-use std::fs::{self, Permissions};
-use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 /// Gives a socket its name.
@@ -35,10 +36,11 @@ fn bind_to_file(
     file: &SocketFileV1,
 ) -> RestoreResult<()> {
     let path = Path::new(OsStr::from_bytes(&file.path));
-    remove_stale(path, record.kind)?;
+    let place = place(path)?;
+    remove_stale(&place, path, record.kind)?;
     let name = record.local.get(2..).and_then(|name| name.split(|byte| *byte == 0).next());
     if file.directory.is_empty() && name != Some(&file.path) {
-        unix_ghost::bind_renamed(fd, &record.local, path)?;
+        unix_ghost::bind_renamed(fd, &record.local, &place.link())?;
     } else if file.directory.is_empty() {
         socket::bind(fd, &record.local).map_err(|error| in_use(&record.local, &error))?;
     } else {
@@ -52,35 +54,50 @@ fn bind_to_file(
             builder.call("bind", &show(&file.path), libc::SYS_bind, &[number, name.get(), len]).map(drop)
         })?;
     }
-    if let Err(error) = std::os::unix::fs::lchown(path, Some(file.owner.0), Some(file.owner.1)) {
+    let failed = |call| move |errno| SysError::new(call, path.display().to_string(), errno);
+    let made = place.look().map_err(failed("open"))?;
+    // Somebody else's directory may lead elsewhere meanwhile, or have another thing there.
+    let is = fstat(&made).map_err(failed("fstat"))?;
+    if !is_socket(&is) || is.st_uid != geteuid().as_raw() {
+        return Err(refuse(path, "its place was changed while it was made", "Restore again"));
+    }
+    if let Err(error) = canonical::set_owner(made.as_fd(), file.owner) {
         tracing::warn!(path = %path.display(), %error, "a socket file keeps our owner");
     }
-    fs::set_permissions(path, Permissions::from_mode(file.ident.mode & 0o7777))
-        .map_err(|error| SysError::new("chmod", path.display().to_string(), error).into())
+    canonical::set_mode(made.as_fd(), file.ident.mode)
+        .map_err(|errno| SysError::new("chmod", path.display().to_string(), errno).into())
+}
+
+fn refuse(path: &Path, reason: &str, remedy: &str) -> RestoreError {
+    RestoreError::File { path: path.display().to_string(), reason: reason.into(), remedy: remedy.into() }
+}
+
+/// The place of a socket's file.
+fn place(path: &Path) -> RestoreResult<Place> {
+    match by_path::place(path.as_os_str().as_bytes()) {
+        Err(Refusal::Errno(Errno::ENOENT | Errno::ENOTDIR)) => Err(refuse(
+            path,
+            "the program has a socket there, and the directory is not there any more",
+            "Make the directory again and restore",
+        )),
+        place => place.map_err(|refusal| by_path::failed("open", path.as_os_str().as_bytes(), &refusal)),
+    }
+}
+
+fn is_socket(stat: &FileStat) -> bool {
+    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFSOCK
 }
 
 /// Removes a socket file that nobody is bound to any more.
-fn remove_stale(path: &Path, kind: i32) -> RestoreResult<()> {
-    let refuse = |reason: &str, remedy: &str| RestoreError::File {
-        path: path.display().to_string(),
-        reason: reason.into(),
-        remedy: remedy.into(),
-    };
-    let there = match fs::symlink_metadata(path) {
+fn remove_stale(place: &Place, path: &Path, kind: i32) -> RestoreResult<()> {
+    let there = match place.look().and_then(fstat) {
         Ok(there) => there,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return match path.parent().filter(|parent| !parent.is_dir()) {
-                Some(_) => Err(refuse(
-                    "the program has a socket there, and the directory is not there any more",
-                    "Make the directory again and restore",
-                )),
-                None => Ok(()),
-            };
-        }
-        Err(error) => return Err(SysError::new("stat", path.display().to_string(), error).into()),
+        Err(Errno::ENOENT) => return Ok(()),
+        Err(errno) => return Err(SysError::new("stat", path.display().to_string(), errno).into()),
     };
-    if !there.file_type().is_socket() {
+    if !is_socket(&there) {
         return Err(refuse(
+            path,
             "the program has a socket there, and now something else is",
             "Move it away and restore again",
         ));
@@ -90,12 +107,13 @@ fn remove_stale(path: &Path, kind: i32) -> RestoreResult<()> {
         Err(error) if matches!(error.errno(), Some(Errno::ECONNREFUSED | Errno::ENOENT)) => {}
         _ => {
             return Err(refuse(
+                path,
                 "the program has a socket there, and now another process uses it",
                 "End that process and restore again",
             ));
         }
     }
-    fs::remove_file(path).map_err(|error| SysError::new("unlink", path.display().to_string(), error).into())
+    place.remove().map_err(|errno| SysError::new("unlink", path.display().to_string(), errno).into())
 }
 
 /// The name by which a socket of the job is reached from anywhere: its own may be a path that is relative to a directory of the program's, or that leads

@@ -2,18 +2,24 @@
 use crate::error::RestoreResult;
 use ckpt_image::record::TreeFileV1;
 use ckpt_sys::SysError;
+use ckpt_sys::canonical::Place;
+use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{Mode, SFlag, UtimensatFlags, mknod, utimensat};
 use nix::sys::time::TimeSpec;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
-/// Makes `files` in the empty file system that is mounted at `point`.
-pub(super) fn write(point: &[u8], files: &[TreeFileV1]) -> RestoreResult<()> {
-    let top = Path::new(OsStr::from_bytes(point));
+/// Makes `files` at a place, which may be a directory already, and below it. Nobody else changes anything there meanwhile.
+pub(super) fn write(at: &Place, files: &[TreeFileV1]) -> RestoreResult<()> {
+    let link = at.link();
+    let top = link.as_path();
+    if fs::symlink_metadata(top).is_ok_and(|found| found.is_symlink()) {
+        return Err(SysError::new("open", top.to_string_lossy(), Errno::ELOOP).into());
+    }
     for file in files {
         make(top, file)?;
     }
@@ -42,9 +48,12 @@ fn make(top: &Path, file: &TreeFileV1) -> RestoreResult<()> {
         return Ok(fs::hard_link(place(top, first), &path).map_err(failed("link"))?);
     }
     match file.mode & libc::S_IFMT {
-        libc::S_IFDIR if file.path.is_empty() => {}
+        libc::S_IFDIR if file.path.is_empty() && path.is_dir() => {}
         libc::S_IFDIR => fs::create_dir(&path).map_err(failed("mkdir"))?,
-        libc::S_IFREG => fs::write(&path, &file.contents).map_err(failed("write"))?,
+        libc::S_IFREG => {
+            let made = File::create_new(&path).map_err(failed("open"))?;
+            made.write_all_at(&file.contents, 0).map_err(failed("write"))?;
+        }
         libc::S_IFLNK => symlink(OsStr::from_bytes(&file.contents), &path).map_err(failed("symlink"))?,
         kind => mknod(&path, SFlag::from_bits_truncate(kind), Mode::empty(), file.device)
             .map_err(|errno| failed("mknod")(errno.into()))?,

@@ -1,5 +1,5 @@
 //! Network interfaces, under the names and numbers that they had.
-use super::made;
+use super::{made, tun};
 use crate::error::{RestoreError, RestoreResult};
 use ckpt_image::record::{LinkV1, OutsideLinkV1};
 use ckpt_sys::SysError;
@@ -33,6 +33,10 @@ pub(super) fn make(links: &[LinkV1], outer: Option<&File>) -> RestoreResult<()> 
             continue;
         }
         made_here.push(link.index);
+        if link.kind == "tun" {
+            tun::make(link).map_err(|error| refused(link, &error))?;
+            continue;
+        }
         let peer = attribute_word(&link.attributes, LINK).filter(|_| link.kind == "veth");
         let peer = peer.and_then(|index| links.iter().find(|other| other.index == index));
         made_here.extend(peer.map(|peer| peer.index));
@@ -60,7 +64,7 @@ pub(super) fn make(links: &[LinkV1], outer: Option<&File>) -> RestoreResult<()> 
 }
 
 /// struct ifinfomsg: family, pad, type, index, flags, change.
-fn head(index: u32, flags: u32, change: u32) -> Vec<u8> {
+pub(super) fn head(index: u32, flags: u32, change: u32) -> Vec<u8> {
     let mut message = vec![0; 4];
     message.extend([index, flags, change].iter().flat_map(|word| word.to_ne_bytes()));
     message
@@ -94,7 +98,7 @@ fn request(link: &LinkV1, peer: Option<&LinkV1>, outer: Option<&File>) -> Restor
     Ok(message)
 }
 
-fn without(attributes: &[u8], kind: u16) -> Vec<u8> {
+pub(super) fn without(attributes: &[u8], kind: u16) -> Vec<u8> {
     let mut kept = Vec::new();
     for (found, value) in rtnetlink::attributes(attributes).filter(|(found, _)| *found != kind) {
         rtnetlink::push(&mut kept, found, value);
@@ -102,7 +106,7 @@ fn without(attributes: &[u8], kind: u16) -> Vec<u8> {
     kept
 }
 
-fn attribute_word(attributes: &[u8], kind: u16) -> Option<u32> {
+pub(super) fn attribute_word(attributes: &[u8], kind: u16) -> Option<u32> {
     Some(u32::from_ne_bytes(rtnetlink::attribute(attributes, kind)?.try_into().ok()?))
 }
 
@@ -129,19 +133,10 @@ fn refused(link: &LinkV1, error: &SysError) -> RestoreError {
 /// Gives the outer end of a veth pair, in whose namespace this process is, what it had.
 fn connect(outside: &OutsideLinkV1) -> RestoreResult<()> {
     let links = Table::Links.dump()?;
-    let index = |name: &str| {
-        let named = |message: &&Vec<u8>| {
-            let rest = message.get(Table::Links.head()..).unwrap_or_default();
-            rtnetlink::attribute(rest, NAME)
-                .is_some_and(|found| found.strip_suffix(b"\0") == Some(name.as_bytes()))
-        };
-        let message = links.iter().find(named)?;
-        Some(u32::from_ne_bytes(message.get(4..8)?.try_into().ok()?))
-    };
-    let Some(own) = index(&outside.name) else { return Ok(()) };
+    let Some(own) = index_of(&links, &outside.name) else { return Ok(()) };
     let mut message = head(own, if outside.up { UP } else { 0 }, UP);
     if let Some(master) = &outside.master {
-        match index(master) {
+        match index_of(&links, master) {
             Some(master) => rtnetlink::push(&mut message, MASTER, &master.to_ne_bytes()),
             None => tracing::warn!(
                 link = outside.name,
@@ -158,6 +153,17 @@ fn connect(outside: &OutsideLinkV1) -> RestoreResult<()> {
         made(Table::Addresses.make(&address))?;
     }
     Ok(())
+}
+
+/// The number of the interface called `name` among these messages.
+pub(super) fn index_of(links: &[Vec<u8>], name: &str) -> Option<u32> {
+    let named = |message: &&Vec<u8>| {
+        let rest = message.get(Table::Links.head()..).unwrap_or_default();
+        rtnetlink::attribute(rest, NAME)
+            .is_some_and(|found| found.strip_suffix(b"\0") == Some(name.as_bytes()))
+    };
+    let message = links.iter().find(named)?;
+    Some(u32::from_ne_bytes(message.get(4..8)?.try_into().ok()?))
 }
 
 /// An address that is not looked for on the network before it is used: it was.

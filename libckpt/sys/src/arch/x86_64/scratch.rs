@@ -15,6 +15,10 @@ pub const BATCH_OFFSET: u64 = 144;
 pub const BATCH_END_OFFSET: u64 = BATCH_OFFSET + 56;
 /// Bytes of a call of a batch: its number, which its result replaces, and six arguments.
 pub const BATCH_CALL_SIZE: usize = 56;
+/// Offset in the scratch page of the code by which a thread makes a helper: see [`clone_code`].
+pub const CLONE_OFFSET: u64 = 208;
+/// Offset in the scratch page of the system call instruction of processes that were made there: what follows ends them.
+pub const OFFSPRING_OFFSET: u64 = CLONE_OFFSET + 32;
 /// Offset of the address that the code loads the stack pointer from.
 const FRAME_SLOT: u64 = 32;
 
@@ -63,6 +67,8 @@ pub fn scratch_code(recovery: Recovery) -> Vec<u8> {
     code.extend(SCRATCH_MARK);
     pad(&mut code, BATCH_OFFSET);
     code.extend(batch_code());
+    pad(&mut code, CLONE_OFFSET);
+    code.extend(clone_code());
     code
 }
 
@@ -90,6 +96,31 @@ fn batch_code() -> Vec<u8> {
     code.push(0xe9);
     let back = i32::try_from(BATCH_END_OFFSET + 5 - SYSCALL_INSN_SIZE).unwrap_or(0);
     code.extend((-back).to_le_bytes());
+    code
+}
+
+/// Makes a clone(2) whose arguments are in place. Without a tracer the child ends, and the parent waits for that and recovers.
+fn clone_code() -> Vec<u8> {
+    let mut code = Vec::with_capacity(48);
+    code.extend(SYSCALL_INSN);
+    code.extend([0x85, 0xc0]); // test eax, eax
+    code.extend([0x78, 0x15]); // js recover
+    code.extend([0x74, 0x1a]); // jz end
+    code.extend([0x89, 0xc7]); // mov edi, eax
+    code.extend([0x31, 0xf6]); // xor esi, esi
+    code.extend([0xba, 0, 0, 0, 0x40]); // mov edx, __WALL
+    code.extend([0x45, 0x31, 0xd2]); // xor r10d, r10d
+    code.extend([0xb8, 0x3d, 0, 0, 0]); // mov eax, SYS_wait4
+    code.extend(SYSCALL_INSN);
+    // recover: jmp to what recovers, after the page's first instruction
+    code.push(0xe9);
+    let back = i32::try_from(OFFSPRING_OFFSET - SYSCALL_INSN_SIZE).unwrap_or(0);
+    code.extend((-back).to_le_bytes());
+    code.extend(SYSCALL_INSN); // OFFSPRING_OFFSET
+    code.extend([0x31, 0xff]); // end: xor edi, edi
+    code.extend([0xb8, 0xe7, 0, 0, 0]); // mov eax, SYS_exit_group
+    code.extend(SYSCALL_INSN);
+    code.extend([0x0f, 0x0b]); // ud2
     code
 }
 
