@@ -63,12 +63,13 @@ fn check_dumpable(pid: i32) -> CaptureResult<()> {
     }
 }
 
-/// Refuses a process one of whose threads is traced.
+/// Refuses a process one of whose threads is traced by another than this one, which may be about to stop it.
 fn check_tracer(pid: i32) -> CaptureResult<()> {
+    let own = proc::own_tid()?;
     for tid in threads::list(pid)? {
         let Ok(status) = Status::of(pid, tid) else { continue };
         let tracer = i32::try_from(status.number("TracerPid")?).unwrap_or(0);
-        if tracer != 0 {
+        if tracer != 0 && tracer != own {
             let tracer_name = proc::read_text(tracer, "comm").map(|name| format!(" ({})", name.trim()));
             let tracer_name = tracer_name.unwrap_or_default();
             return Err(CaptureError::Traced { pid, tracer, tracer_name });
@@ -137,4 +138,60 @@ fn unsupported(pid: i32) -> CaptureResult<Vec<CaptureError>> {
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ckpt_sys::ptrace;
+    use std::process::{Child, Command};
+
+    struct Sleeper(Child);
+
+    impl Sleeper {
+        fn new() -> Self {
+            Self(Command::new("sleep").arg("1000").spawn().unwrap())
+        }
+
+        fn pid(&self) -> i32 {
+            self.0.id().cast_signed()
+        }
+    }
+
+    impl Drop for Sleeper {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    // A thread that is about to end cannot be seized; the process is looked at again then, with its other threads seized.
+    #[test]
+    fn a_process_that_this_thread_has_seized_is_not_refused() {
+        let sleeper = Sleeper::new();
+        ptrace::seize(sleeper.pid(), 0).unwrap();
+        check_process(sleeper.pid()).unwrap();
+    }
+
+    #[test]
+    fn a_process_that_another_traces_is_refused() {
+        let sleeper = Sleeper::new();
+        let pid = sleeper.pid();
+        let (seized, told) = std::sync::mpsc::channel();
+        let (over, ends) = std::sync::mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                ptrace::seize(pid, 0).unwrap();
+                seized.send(ckpt_sys::proc::own_tid().unwrap()).unwrap();
+                let _ = ends.recv();
+            });
+            let other = told.recv().unwrap();
+            let refused = check_process(pid);
+            assert!(
+                matches!(refused, Err(CaptureError::Traced { tracer, .. }) if tracer == other),
+                "{refused:?}"
+            );
+            drop(over);
+        });
+    }
 }

@@ -50,6 +50,14 @@ pub fn read_own_text(name: &str) -> SysResult<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// The id of this thread as /proc has it: that of the PID namespace whose /proc it is, which need not be this thread's.
+pub fn own_tid() -> SysResult<i32> {
+    let path = "/proc/thread-self";
+    let link = std::fs::read_link(path).map_err(|error| SysError::new("readlink", path, error))?;
+    let tid = link.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+    tid.ok_or_else(|| malformed(path, std::process::id().cast_signed()))
+}
+
 /// The text of `/proc/NAME`, as this thread sees it; bytes that are not UTF-8 are replaced.
 pub fn read_system_text(name: &str) -> SysResult<String> {
     let path = format!("/proc/{name}");
