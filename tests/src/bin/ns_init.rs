@@ -54,6 +54,10 @@ fn init(command: &[CString]) -> ! {
     // Pids, which go into names there, are the same in each test.
     let own = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("shm"), "/dev/shm", Some("tmpfs"), own, Some("mode=1777")).expect("mount /dev/shm");
+    // Numbers of terminals, too: a job gets the ones that it had.
+    let terminals = Some("gid=5,mode=620,ptmxmode=666");
+    let own = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    mount(Some("devpts"), "/dev/pts", Some("devpts"), own, terminals).expect("mount /dev/pts");
     if let Err(error) = loopback_up() {
         eprintln!("ns-init: no loopback device: {error}");
         exit(1);
