@@ -6,6 +6,7 @@
 mod adopt;
 mod background;
 mod job;
+mod lender;
 mod lock;
 mod maintain;
 mod processors;
@@ -21,6 +22,7 @@ use crate::failure::{Failure, Outcome};
 use crate::memory::Memory;
 use ckpt_image::Store;
 use job::Job;
+use lender::Lender;
 use nix::sys::signal::SigSet;
 use processors::Processors;
 use reaper::Reaper;
@@ -56,6 +58,7 @@ struct Daemon {
     memory: Option<Memory>,
     effort: EffortChoice,
     processors: Processors,
+    lender: Lender,
     endpoint: Endpoint,
     jobs: RefCell<Vec<Rc<Job>>>,
     reaper: Reaper,
@@ -121,6 +124,7 @@ async fn serve_all(
         memory,
         effort,
         processors: Processors::default(),
+        lender: Lender::default(),
         endpoint,
         jobs: RefCell::default(),
         reaper: Reaper::start().map_err(fail("handle SIGCHLD"))?,
@@ -153,6 +157,7 @@ async fn serve_all(
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = check.tick() => {
+                daemon.lender.forget();
                 if daemon.busy.get() > 0 || !daemon.jobs.borrow().is_empty() {
                     last_busy = Instant::now();
                 } else if background && last_busy.elapsed() > IDLE {

@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
-/// Take a checkpoint. The frame's descriptors are the userfaultfds of `tracked`.
+/// Take a checkpoint. The frame's descriptors are the userfaultfds of `tracked`, and what is lent.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct CaptureOrder {
     /// The store.
@@ -37,6 +37,8 @@ pub(crate) struct CaptureOrder {
     pub(crate) last: Option<String>,
     /// The processes that the userfaultfds belong to.
     pub(crate) tracked: Vec<i32>,
+    /// The last descriptor is memory for copies of pages.
+    pub(crate) lends: bool,
     /// Kill the job once it is saved.
     pub(crate) stop: bool,
     /// What becomes of its TCP connections to the outside.

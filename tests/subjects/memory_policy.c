@@ -15,7 +15,7 @@
 static const int modes[PARTS] = {BIND, INTERLEAVE, PREFERRED, LOCAL, BIND | STATIC, INTERLEAVE | RELATIVE};
 static char *area, *shared, *reserved;
 static int go[2];
-static volatile int thread_is_ready;
+static _Atomic int threads_ready;
 
 static void set(void *at, size_t length, int mode)
 {
@@ -42,7 +42,7 @@ static void policy(int mode)
 static void *plain(void *unused)
 {
 	is(NULL, 0);
-	thread_is_ready++;
+	threads_ready++;
 	wait_for_go(go[0]);
 	is(NULL, 0);
 	return unused;
@@ -51,7 +51,7 @@ static void *plain(void *unused)
 static void *bound(void *unused)
 {
 	policy(BIND | STATIC);
-	thread_is_ready++;
+	threads_ready++;
 	wait_for_go(go[0]);
 	is(NULL, BIND | STATIC);
 	return unused;
@@ -108,7 +108,7 @@ int main(int argc, char **argv)
 		_exit(0);
 	}
 	policy(INTERLEAVE);
-	while (thread_is_ready < 2 || !told("child"))
+	while (threads_ready < 2 || !told("child"))
 		tick();
 	all();
 

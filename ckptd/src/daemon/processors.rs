@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 const SHORTEST: Duration = Duration::from_millis(50);
 /// Part of all processor time, in percent, that is idle where there is some to spare.
 const SPARE: u64 = 12;
+/// The same of one processor: with few of them it is more of all.
+const SPARE_OF_ONE: u64 = 50;
 /// Part of it that others must use, for that what is missing is missed by them.
 const OTHERS: u64 = 25;
 
@@ -26,11 +28,12 @@ impl Ticks {
     }
 
     /// Whether others used the processors since `before`, so that no time was to spare.
-    fn scarce_since(&self, before: &Self) -> bool {
+    fn scarce_since(&self, before: &Self, processors: u64) -> bool {
         let all = self.all.saturating_sub(before.all);
         let idle = self.idle.saturating_sub(before.idle);
         let others = (all - idle.min(all)).saturating_sub(self.own.saturating_sub(before.own));
-        idle * 100 < all * SPARE && others * 100 > all * OTHERS
+        let spare = SPARE.max(SPARE_OF_ONE / processors.max(1));
+        idle * 100 < all * spare && others * 100 > all * OTHERS
     }
 }
 
@@ -41,6 +44,10 @@ fn of_all(stat: &str) -> Option<(u64, u64)> {
     let ticks: Vec<u64> = line.split_whitespace().take(8).map_while(|word| word.parse().ok()).collect();
     let idle = ticks.get(3)? + ticks.get(4)?;
     Some((ticks.iter().sum(), idle))
+}
+
+fn processors() -> u64 {
+    std::thread::available_parallelism().map_or(1, |count| u64::try_from(count.get()).unwrap_or(1))
 }
 
 /// Ticks of this process, and of its children that have ended.
@@ -80,7 +87,7 @@ impl Processors {
         if since.elapsed() >= SHORTEST
             && let Some(now) = Ticks::now()
         {
-            self.scarce.set(now.scarce_since(&before));
+            self.scarce.set(now.scarce_since(&before, processors()));
             self.before.set(Some((Instant::now(), now)));
         }
         self.scarce.get()
@@ -105,8 +112,11 @@ mod tests {
             (0, 0, 0, false),
         ] {
             let now = Ticks { all: 1000 + all, idle: 500 + idle, own: 20 + own };
-            assert_eq!(now.scarce_since(&before), scarce, "{all} {idle} {own}");
+            assert_eq!(now.scarce_since(&before, 2), scarce, "{all} {idle} {own}");
         }
+        // Less than half a processor is idle: of two that is much, of eight a little.
+        let now = Ticks { all: 1200, idle: 536, own: 20 };
+        assert!(now.scarce_since(&before, 2) && !now.scarce_since(&before, 8));
         assert!(own().is_some() && Ticks::now().is_some_and(|ticks| ticks.all > ticks.idle));
     }
 }

@@ -117,7 +117,7 @@ impl Daemon {
         if !self.filled(job).await {
             turn.clear();
         }
-        let order = CaptureOrder {
+        let mut order = CaptureOrder {
             store: self.store.clone(),
             memory: self.memory.unwrap_or_default(),
             effort: self.effort.of_save(|| self.processors.are_scarce()),
@@ -126,6 +126,7 @@ impl Daemon {
             full: how.full,
             last: job.last.borrow().clone(),
             tracked: turn.iter().map(|(pid, _)| *pid).collect(),
+            lends: false,
             stop: how.stop,
             tcp: how.tcp,
             unix_peer: how.unix_peer,
@@ -134,7 +135,7 @@ impl Daemon {
         };
         let tracking = std::mem::take(&mut *turn);
         job.saving.set(true);
-        let outcome = self.capture(&order, tracking).await;
+        let outcome = self.capture(&mut order, tracking).await;
         job.saving.set(false);
         match outcome {
             Ok((saved, tracking, members)) => {

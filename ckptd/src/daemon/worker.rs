@@ -40,10 +40,20 @@ impl Daemon {
     /// it is closed, which leaves the job untracked and clean.
     pub(super) async fn capture(
         &self,
-        order: &CaptureOrder,
+        order: &mut CaptureOrder,
         tracking: Tracking,
     ) -> Outcome<(Saved, Tracking, BTreeMap<i32, u64>)> {
-        let outcome = self.order::<CaptureReport>("__capture", order, tracking).await;
+        let mut handed: Vec<OwnedFd> = tracking.into_iter().map(|(_, fd)| fd).collect();
+        let lent = self.lender.lend().map(|(memory, copy)| {
+            handed.push(copy);
+            memory
+        });
+        order.lends = lent.is_some();
+        let outcome = self.order::<CaptureReport>("__capture", order, handed).await;
+        // A worker that has died may have left a child that uses it still.
+        if !matches!(outcome, Err(Unmet::Died(_))) {
+            lent.into_iter().for_each(|memory| self.lender.take_back(memory));
+        }
         match outcome {
             Ok((report, fds)) => Ok((report.saved, pair(&report.tracked, fds)?, report.members)),
             Err(Unmet::Failed(failure)) => Err(failure),
@@ -51,7 +61,7 @@ impl Daemon {
                 // The kernel let the job go when its tracer died; a few pages of ours may still be in it.
                 let members = order.members.clone();
                 let order = CleanOrder { pid: order.pid, keeper: order.keeper, members };
-                if let Err(unmet) = self.order::<CleanReport>("__clean", &order, Tracking::new()).await {
+                if let Err(unmet) = self.order::<CleanReport>("__clean", &order, Vec::new()).await {
                     tracing::error!(
                         pid = order.pid,
                         "cannot clean up after a dead worker: {}",
@@ -66,7 +76,7 @@ impl Daemon {
     /// Has a worker bring a checkpoint back, which then stays as the job's keeper.
     pub(super) async fn restore(self: &Rc<Self>, order: RestoreOrder) -> Outcome<Answer> {
         let id = order.id.clone();
-        let (report, fds) = self.order::<RestoreReport>(RESTORE, &order, Tracking::new()).await?;
+        let (report, fds) = self.order::<RestoreReport>(RESTORE, &order, Vec::new()).await?;
         let pid = report.pid;
         let register = Register {
             pid: Some(pid),
@@ -94,21 +104,21 @@ impl Daemon {
         }
     }
 
-    /// Has a worker carry out an order.
+    /// Has a worker carry out an order. It gets what is handed to it, which nobody has here then.
     pub(super) async fn order<R: DeserializeOwned>(
         &self,
         role: &str,
         order: &impl Serialize,
-        tracking: Tracking,
+        handed: Vec<OwnedFd>,
     ) -> Result<(R, Vec<OwnedFd>), Unmet> {
         let (socket, ended) = self.spawn(role).map_err(|error| {
             Unmet::Failed(Failure::new(format!("cannot start a worker process: {error}")))
         })?;
-        let fds: Vec<_> = tracking.iter().map(|(_, fd)| fd.as_fd()).collect();
+        let fds: Vec<_> = handed.iter().map(AsFd::as_fd).collect();
         let sent = frame::send_async(&socket, &protocol::encode_request(order), &fds).await;
         // The worker's are the only ones now: it can give tracking up by closing them.
         drop(fds);
-        drop(tracking);
+        drop(handed);
         let received = match sent {
             Ok(()) => frame::receive_async(&socket).await,
             Err(error) => Err(error),

@@ -15,7 +15,8 @@ use std::path::Path;
 /// Processes, and when they were started.
 type Members = BTreeMap<i32, u64>;
 
-pub(super) fn capture(order: CaptureOrder, fds: Vec<OwnedFd>) -> Outcome<Report<CaptureReport>> {
+pub(super) fn capture(order: CaptureOrder, mut fds: Vec<OwnedFd>) -> Outcome<Report<CaptureReport>> {
+    let lent = if order.lends { fds.pop() } else { None };
     if order.tracked.len() != fds.len() {
         return Err(Failure::new("the order lacks descriptors that it announces"));
     }
@@ -23,7 +24,7 @@ pub(super) fn capture(order: CaptureOrder, fds: Vec<OwnedFd>) -> Outcome<Report<
     let namespaces = Namespaces::of(order.pid)?;
     if namespaces.is_empty() {
         let Done { report, tracking, .. } =
-            capture_here(&order, order.pid, &order.store, tracking, &namespaces)?;
+            capture_here(&order, order.pid, &order.store, (tracking, lent), &namespaces)?;
         let (tracked, fds) = tracking.into_iter().unzip();
         let (saved, members) = report;
         return Ok((CaptureReport { saved, tracked, members }, fds));
@@ -32,7 +33,7 @@ pub(super) fn capture(order: CaptureOrder, fds: Vec<OwnedFd>) -> Outcome<Report<
     let tracking = inside::inner_tracking(order.pid, tracking);
     let forked = || Ok((namespaces.fork_into(order.pid)?, ()));
     let outcome = inside::carry_out(forked, |&()| {
-        capture_here(&order, namespaces.inner_pid(), store.path(), tracking, &namespaces)
+        capture_here(&order, namespaces.inner_pid(), store.path(), (tracking, lent), &namespaces)
             .map_err(|failure| store.renamed(failure))
     });
     let outcome = match outcome {
@@ -59,7 +60,7 @@ fn capture_here(
     order: &CaptureOrder,
     root_pid: i32,
     store: &Path,
-    tracking: Vec<(i32, OwnedFd)>,
+    (tracking, lent): (Vec<(i32, OwnedFd)>, Option<OwnedFd>),
     namespaces: &Namespaces,
 ) -> Outcome<Done<(Saved, Members)>> {
     let mut options = order.memory.options();
@@ -72,6 +73,7 @@ fn capture_here(
         root_pid,
         store: &store,
         copies_max: order.memory.copies(),
+        lent,
         job: &order.job,
         full: order.full,
         parent: parent(&store, &order.job, order.last.as_deref()),

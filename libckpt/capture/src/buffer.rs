@@ -1,6 +1,7 @@
 //! Copies of pages, made while the job is frozen: few page faults of our own, and big reads.
 use crate::error::CaptureResult;
 use ckpt_image::page::PAGE_SIZE;
+use ckpt_sys::lent_memory::LentMemory;
 use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::{RemoteAddr, SysError};
 use memmap2::{Advice, MmapMut};
@@ -8,6 +9,7 @@ use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 use std::io::IoSliceMut;
 use std::ops::Range;
+use std::rc::Rc;
 
 /// Bytes of one buffer: the kernel backs it by huge pages where it can.
 const BUFFER: u64 = 32 << 20;
@@ -23,19 +25,44 @@ const SPARES_MAX: u64 = 64 << 20;
 
 /// Buffers made before the pause, all of whose pages are there.
 #[derive(Debug, Default)]
-pub(crate) struct Spares(Vec<MmapMut>);
+pub(crate) struct Spares {
+    made: Vec<MmapMut>,
+    /// Where more come from, as long as it lasts.
+    lent: Option<Rc<LentMemory>>,
+}
 
 impl Spares {
+    /// None yet. More come from what is `lent`, while the job runs.
+    pub(crate) fn of(lent: Option<&Rc<LentMemory>>) -> Self {
+        Self { made: Vec::new(), lent: lent.cloned() }
+    }
+
     /// Makes buffers for some `bytes`. Fewer than asked for are as good: more are made in the pause.
-    pub(crate) fn prepare(bytes: u64) -> Self {
+    pub(crate) fn prepare(bytes: u64, lent: Option<&Rc<LentMemory>>) -> Self {
         let len = usize::try_from(SPARE).unwrap_or(0);
         let make = || {
+            if let Some(buffer) = lent.and_then(|lent| lent.piece(len)) {
+                return Some(buffer);
+            }
             let buffer = MmapMut::map_anon(len).ok()?;
             buffer.advise(Advice::PopulateWrite).ok()?;
             Some(buffer)
         };
         let count = bytes.min(SPARES_MAX).div_ceil(SPARE);
-        Self((0..count).map_while(|_| make()).collect())
+        Self { made: (0..count).map_while(|_| make()).collect(), lent: None }
+    }
+
+    /// A buffer of `len` bytes.
+    fn make(&self, len: usize) -> CaptureResult<MmapMut> {
+        if let Some(buffer) = self.lent.as_ref().and_then(|lent| lent.piece(len)) {
+            return Ok(buffer);
+        }
+        let buffer = MmapMut::map_anon(len).map_err(|error| SysError::new("mmap", "a buffer", error))?;
+        // Without huge pages it is only slower.
+        let _ = buffer.advise(Advice::HugePage);
+        // No child of ours needs it, and to make one takes longer the more it gets.
+        let _ = buffer.advise(Advice::DontFork);
+        Ok(buffer)
     }
 }
 
@@ -55,18 +82,13 @@ impl PageCopies {
         alone: bool,
     ) -> CaptureResult<Self> {
         let mut buffers = Vec::new();
-        let enough = total(ranges) <= SPARE * u64::try_from(spares.0.len()).unwrap_or(0);
+        let enough = total(ranges) <= SPARE * u64::try_from(spares.made.len()).unwrap_or(0);
         for pieces in fit(ranges, if enough { SPARE } else { BUFFER }) {
-            if let Some(spare) = if enough { spares.0.pop() } else { None } {
+            if let Some(spare) = if enough { spares.made.pop() } else { None } {
                 buffers.push((pieces, spare));
                 continue;
             }
-            let buffer = MmapMut::map_anon(bytes(&pieces))
-                .map_err(|error| SysError::new("mmap", "a buffer", error))?;
-            // Without huge pages it is only slower.
-            let _ = buffer.advise(Advice::HugePage);
-            // No child of ours needs it, and to make one takes longer the more it gets.
-            let _ = buffer.advise(Advice::DontFork);
+            let buffer = spares.make(bytes(&pieces))?;
             buffers.push((pieces, buffer));
         }
         if total(ranges) < PARALLEL {
@@ -238,7 +260,8 @@ mod tests {
         let all = [start..start + u64::try_from(map.len()).unwrap()];
         for (ranges, spare) in [(&all[..], 0), (&every_other, 0), (&every_other, SPARE), (&all, 40 * SPARE)] {
             let copies =
-                PageCopies::copy(pid, &memory, ranges, &mut Spares::prepare(spare), spare == 0).unwrap();
+                PageCopies::copy(pid, &memory, ranges, &mut Spares::prepare(spare, None), spare == 0)
+                    .unwrap();
             let mut count = 0;
             for (address, run) in copies.runs() {
                 for (index, page) in run.chunks(PAGE_SIZE).enumerate() {

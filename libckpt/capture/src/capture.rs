@@ -27,19 +27,23 @@ use ckpt_dirty::Tracking;
 use ckpt_image::page::PAGE_SIZE;
 use ckpt_image::record::{
     DeadTaskV1, FdTableV1, FsV1, InventoryV1, MessageQueueV1, NamespacesV1, OpenFileId, SemaphoresV1,
-    ThreadV1, UnsharedV1,
+    UnsharedV1,
 };
-use ckpt_image::{CheckpointId, CheckpointWriter, ImageRecords, Kind, Stats, Store, fault};
+use ckpt_image::{CheckpointId, CheckpointWriter, Kind, Stats, Store, fault};
 use ckpt_sys::kcmp::Resource;
+use ckpt_sys::lent_memory::LentMemory;
 use ckpt_sys::namespace::Namespace;
-use ckpt_sys::proc::stat::Stat;
 use ckpt_sys::{SysError, heap};
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::time::Instant;
 
 /// Pages that are expected to be written between pre-copy and pause, at least.
 const SPARE_PAGES: u64 = 512;
+/// Bytes of memory for copies that are kept from one save to the next, at most: what is more than that takes so long that it hardly matters.
+const LENT_MAX: u64 = 256 << 20;
 /// Pid of the first process of a PID namespace.
 const FIRST_PROCESS: i32 = 1;
 
@@ -61,6 +65,8 @@ pub struct CaptureRequest<'a> {
     pub store: &'a Store,
     /// Bytes of copies of pages that are made before the pause, and kept until they are stored after it, at most.
     pub copies_max: u64,
+    /// Memory for them that earlier captures have used ([`ckpt_sys::lent_memory::make`]); None: all of it is fresh.
+    pub lent: Option<OwnedFd>,
     /// The job's name.
     pub job: &'a str,
     /// Make it stand alone.
@@ -137,12 +143,14 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let standstill = if frozen_groups.is_empty() { Standstill::prepare(&groups, root) } else { None };
     let parent = request.parent.filter(|_| !request.full);
     let parent_image = parent.as_ref().map(|id| request.store.image_records(id)).transpose()?;
-    let earlier = earlier_calls(parent_image.as_ref())?;
+    let earlier = Earlier::of_threads(parent_image.as_ref())?;
     let known_files = NamedFiles::earlier(parent_image.as_ref())?;
     drop(parent_image);
     let mut tracking = request.tracking.unwrap_or_default();
     let mut writer = request.store.begin(request.job, parent.as_ref())?;
-    let mut memory_stats = MemoryStats { early_max: request.copies_max, ..MemoryStats::default() };
+    let lent = lent_memory(request.lent, request.copies_max);
+    let early_max = request.copies_max;
+    let mut memory_stats = MemoryStats { early_max, lent: lent.clone(), ..MemoryStats::default() };
     let members = tree::members(root, request.orphans);
     let mut left = 0;
     if frozen_groups.is_empty() {
@@ -153,7 +161,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let clones =
         if clones { Permit::prepare(request.copies_max, left * PAGE_SIZE as u64) } else { Permit::default() };
     // Pages go on being written until the job stands still.
-    let spares = Spares::prepare((2 * left + SPARE_PAGES) * PAGE_SIZE as u64);
+    let spares = Spares::prepare((2 * left + SPARE_PAGES) * PAGE_SIZE as u64, lent.as_ref());
     let before = read_before(root, request.orphans)?;
     let ahead = Ahead::read(&tree::members(root, request.orphans));
     let prepared = Prepared { before, earlier, spares, ahead, clones };
@@ -196,6 +204,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     namespaces.iter().try_for_each(|record: &NamespacesV1| writer.record(record))?;
     further.iter().try_for_each(|record| writer.record(record))?;
     writer.record(&cgroups)?;
+    lent.iter().for_each(|lent| lent.trim());
     let us = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let stats = Stats {
         pause_us: us(pause),
@@ -222,6 +231,11 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
         None => (Some(tracking), None),
     };
     Ok(Captured { id, kind, parent, stats, pages_frozen, tracking, members, stopped })
+}
+
+fn lent_memory(file: Option<OwnedFd>, copies_max: u64) -> Option<Rc<LentMemory>> {
+    let lent = LentMemory::take_turn(file?, copies_max.min(LENT_MAX));
+    lent.inspect_err(|error| tracing::debug!(%error, "copies are made in fresh memory")).ok().map(Rc::new)
 }
 
 /// Saves what is dirty of all processes while they run; how many pages are left. One that ends meanwhile is left out.
@@ -465,29 +479,6 @@ impl Frozen {
         }
         pages::store_objects(&self.objects, writer, stats)
     }
-}
-
-/// What the parent checkpoint says of threads whose calls it interrupted, by thread.
-fn earlier_calls(parent: Option<&ImageRecords>) -> CaptureResult<HashMap<i32, Earlier>> {
-    let Some(image) = parent else { return Ok(HashMap::new()) };
-    let inventory = image.inventory()?;
-    let threads: Vec<ThreadV1> = image.records()?;
-    let calls = threads.into_iter().filter_map(|thread| {
-        let restart = thread.restart?;
-        // A process younger than the checkpoint was restored from it, and its time-outs began anew.
-        let ticks = Stat::of(thread.pid, thread.tid).ok()?.starttime;
-        let born = ticks.saturating_mul(1_000_000_000 / clock_ticks());
-        let taken_at = i64::try_from(born)
-            .is_ok_and(|born| born < inventory.boottime_ns)
-            .then_some(inventory.monotonic_ns);
-        Some((thread.tid, Earlier { restart, taken_at }))
-    });
-    Ok(calls.collect())
-}
-
-fn clock_ticks() -> u64 {
-    // SAFETY: no pointers.
-    u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100).max(1)
 }
 
 /// A place where a test may make the capture fail, and the log tells the time.

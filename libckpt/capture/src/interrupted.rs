@@ -6,11 +6,14 @@
 //! - from the remainder that nanosleep(2) writes for its caller;
 //! - from the parent checkpoint's record, when the thread still is in the call that was interrupted then;
 //! - else from the time at which the thread last ran (`se.exec_start` in /proc/PID/task/TID/sched), read before the freeze.
+use crate::error::CaptureResult;
 use crate::inventory::clock_ns;
-use ckpt_image::record::RestartV1;
+use ckpt_image::ImageRecords;
+use ckpt_image::record::{RestartV1, ThreadV1};
 use ckpt_sys::RemoteAddr;
 use ckpt_sys::arch::{Gpr, restart};
 use ckpt_sys::memory::ProcessMemory;
+use ckpt_sys::proc::stat::Stat;
 use ckpt_sys::{proc, sched};
 use std::collections::HashMap;
 
@@ -127,6 +130,31 @@ pub(crate) struct Earlier {
     pub(crate) restart: RestartV1,
     /// CLOCK_MONOTONIC of the parent checkpoint, if the process has run through since then; None: it was restored from it.
     pub(crate) taken_at: Option<i64>,
+}
+
+impl Earlier {
+    /// What the parent checkpoint says of threads whose calls it interrupted, by thread.
+    pub(crate) fn of_threads(parent: Option<&ImageRecords>) -> CaptureResult<HashMap<i32, Self>> {
+        let Some(image) = parent else { return Ok(HashMap::new()) };
+        let inventory = image.inventory()?;
+        let threads: Vec<ThreadV1> = image.records()?;
+        let calls = threads.into_iter().filter_map(|thread| {
+            let restart = thread.restart?;
+            // A process younger than the checkpoint was restored from it, and its time-outs began anew.
+            let ticks = Stat::of(thread.pid, thread.tid).ok()?.starttime;
+            let born = ticks.saturating_mul(1_000_000_000 / clock_ticks());
+            let taken_at = i64::try_from(born)
+                .is_ok_and(|born| born < inventory.boottime_ns)
+                .then_some(inventory.monotonic_ns);
+            Some((thread.tid, Self { restart, taken_at }))
+        });
+        Ok(calls.collect())
+    }
+}
+
+fn clock_ticks() -> u64 {
+    // SAFETY: no pointers.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100).max(1)
 }
 
 /// Rewrites registers and says what restore needs, for one thread.

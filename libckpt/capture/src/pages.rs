@@ -12,8 +12,10 @@ use ckpt_image::CheckpointWriter;
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::record::{BackingV1, MmV1, VmaV1};
 use ckpt_sys::RemoteAddr;
+use ckpt_sys::lent_memory::LentMemory;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::rc::Rc;
 use std::time::Instant;
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -31,6 +33,8 @@ pub(crate) struct MemoryStats {
     pub(crate) early: HashMap<i32, Vec<PageCopies>>,
     /// Bytes of those at most.
     pub(crate) early_max: u64,
+    /// Memory for them that is there already.
+    pub(crate) lent: Option<Rc<LentMemory>>,
 }
 
 impl MemoryStats {

@@ -143,7 +143,8 @@ fn copy_round(
     }
     let mut groups = fit(&own, HELD);
     while let Some(group) = groups.pop() {
-        match PageCopies::copy(pid, &memory, &group, &mut Spares::default(), frames.is_empty()) {
+        match PageCopies::copy(pid, &memory, &group, &mut Spares::of(stats.lent.as_ref()), frames.is_empty())
+        {
             Ok(copies) => {
                 stats.precopied.entry(pid).or_default().extend(group);
                 stats.early.entry(pid).or_default().push(copies);

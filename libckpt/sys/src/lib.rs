@@ -28,6 +28,7 @@ pub mod inject;
 pub mod io_uring;
 pub mod kcmp;
 pub mod late_pages;
+pub mod lent_memory;
 pub mod memory;
 pub mod mount;
 pub mod mqueue;
