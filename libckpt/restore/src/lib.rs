@@ -33,6 +33,7 @@ mod named_file;
 mod nameless;
 mod namespaces;
 mod next_pid;
+mod one_processor;
 mod pages;
 mod records;
 mod restore;

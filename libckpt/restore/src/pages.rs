@@ -1,5 +1,6 @@
 //! Pages of private memory, written into the process under construction.
 use crate::error::{RestoreError, RestoreResult};
+use crate::one_processor;
 use ckpt_image::Image;
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::record::{BackingV1, MmV1, VmaV1};
@@ -45,13 +46,16 @@ pub(crate) fn fill(
     if total <= SHARE {
         return work();
     }
-    std::thread::scope(|scope| {
-        let others: Vec<_> = (1..THREADS).map(|_| scope.spawn(work)).collect();
-        let own = work();
-        others.into_iter().fold(own, |outcome, other| {
-            outcome.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    let all = || {
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..THREADS).map(|_| scope.spawn(work)).collect();
+            let own = work();
+            others.into_iter().fold(own, |outcome, other| {
+                outcome.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            })
         })
-    })
+    };
+    one_processor::on_all(all)
 }
 
 fn shares(vma: &VmaV1) -> Vec<Share> {

@@ -12,6 +12,7 @@ use crate::message_queue::MessageQueues;
 use crate::named_file::{self, ChangedFiles};
 use crate::nameless::Nameless;
 use crate::namespaces::{Further, Whereabouts};
+use crate::one_processor::OneProcessor;
 use crate::records::Records;
 use crate::semaphores::Semaphores;
 use crate::terminal::Handover;
@@ -118,6 +119,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
         seats: &mut seats,
     };
     step("restore.prepared");
+    let one_processor = OneProcessor::stay();
     let (mut family, whereabouts) = births.carry_out(&steps)?;
     step("restore.born");
     further.make_late_clocks(&mut family)?;
@@ -161,6 +163,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
         restore_threads(&records, task, scratch, memory, (&rings, &policies))?;
     }
     step("restore.registers");
+    drop(one_processor);
     connections.go_on()?;
     if let Some(handover) = &handover {
         handover.hand_over(&records.tasks)?;

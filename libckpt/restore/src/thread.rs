@@ -5,7 +5,7 @@ use crate::error::{RestoreError, RestoreResult};
 use crate::leader::{Patience, write_proc};
 use crate::records::Records;
 use crate::sighand::restore_pending;
-use crate::{next_pid, seccomp};
+use crate::{next_pid, one_processor, seccomp};
 use ckpt_image::record::{RegistersV1, RestartV1, ThreadV1};
 use ckpt_sys::arch::{self, Gpr};
 use ckpt_sys::ptrace::{self, Stop};
@@ -130,10 +130,7 @@ fn restore_sched(thread: &ThreadV1) -> RestoreResult<()> {
         util_max: thread.sched.util.1,
     };
     let tid = thread.tid;
-    let now = sched::attributes(tid)?;
-    if (SchedAttr { size: 0, ..now }) != wanted {
-        sched::set_attributes(tid, &wanted)?;
-    }
+    // First: the kernel takes no deadlines of a thread that is bound.
     if sched::affinity(tid)? != thread.affinity
         && let Err(error) = sched::set_affinity(tid, &thread.affinity)
     {
@@ -142,6 +139,11 @@ fn restore_sched(thread: &ThreadV1) -> RestoreResult<()> {
             return Err(error.into());
         }
         tracing::warn!(tid, "the CPUs that the thread was bound to are not there; it may run on any");
+        one_processor::let_run_anywhere(tid)?;
+    }
+    let now = sched::attributes(tid)?;
+    if (SchedAttr { size: 0, ..now }) != wanted {
+        sched::set_attributes(tid, &wanted)?;
     }
     if sched::ioprio(tid)? != thread.ioprio {
         sched::set_ioprio(tid, thread.ioprio)?;

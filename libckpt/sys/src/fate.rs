@@ -49,6 +49,16 @@ impl Numbers {
         Self { third: RawFd::try_from(limit / 3).unwrap_or(80) }
     }
 
+    /// Makes room for those numbers in this process's table of descriptors. To be called before it is shared with another process: the kernel makes a table longer
+    /// at once then, and else only when each processor has passed a point of rest, after many milliseconds.
+    pub fn make_room(self) {
+        const MORE: RawFd = 256;
+        if let Ok(any) = nix::unistd::dup(std::io::stderr()) {
+            // What there is no room for is made later.
+            drop(duplicate(any.as_fd(), 2 * self.third + MORE));
+        }
+    }
+
     /// Gives a descriptor a number between those of the ends of every [`Fate`].
     ///
     /// # Errors

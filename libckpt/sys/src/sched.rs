@@ -72,6 +72,13 @@ pub fn set_affinity(tid: i32, mask: &[u8]) -> SysResult<()> {
     Ok(())
 }
 
+/// The CPU that this thread runs on.
+#[must_use]
+pub fn current_cpu() -> usize {
+    // SAFETY: no pointers.
+    usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
+}
+
 /// The I/O priority of `tid`.
 pub fn ioprio(tid: i32) -> SysResult<u32> {
     const WHO_PROCESS: u64 = 1;

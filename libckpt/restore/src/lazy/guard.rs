@@ -3,8 +3,9 @@ use super::plan::Plan;
 use super::processes::{self, Keeper};
 use super::server;
 use ckpt_image::Image;
+use ckpt_sys::fate::{self, Numbers};
 use ckpt_sys::proc::stat::Stat;
-use ckpt_sys::{fate, late_pages, namespace, spawn};
+use ckpt_sys::{late_pages, namespace, spawn};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
@@ -20,10 +21,12 @@ pub(super) fn stand(image: &Image, plan: &Plan, socket: OwnedFd, report: OwnedFd
     unsafe { fate::close_others(&super::needed(image, &[&socket, &report])) };
     let _ = SigSet::all().thread_set_mask();
     let _ = nix::unistd::chdir("/");
+    let numbers = Numbers::arrange();
+    numbers.make_room();
     let flags = u64::from(libc::CLONE_FILES.unsigned_abs());
     let server = match spawn::fork(flags, None) {
         Ok(Some(server)) => server,
-        Ok(None) => server::run(image, plan, &socket, &report, keeper),
+        Ok(None) => server::run((image, plan), &socket, &report, keeper, numbers),
         Err(error) => {
             tracing::error!(%error, "no process fills the memory");
             spawn::exit_now(1);

@@ -66,10 +66,16 @@ struct Job {
 }
 
 /// Fills the job's memory; ends this process.
-pub(super) fn run(image: &Image, plan: &Plan, socket: &OwnedFd, report: &OwnedFd, keeper: Keeper) -> ! {
+pub(super) fn run(
+    (image, plan): (&Image, &Plan),
+    socket: &OwnedFd,
+    report: &OwnedFd,
+    keeper: Keeper,
+    numbers: Numbers,
+) -> ! {
     let _ = prctl::set_name(c"ckpt-pages");
     let (work, more) = (Mutex::default(), Condvar::new());
-    let server = Server { image, plan, numbers: Numbers::arrange(), keeper, work, more };
+    let server = Server { image, plan, numbers, keeper, work, more };
     let outcome = std::thread::scope(|scope| {
         for _ in 0..FILLERS {
             scope.spawn(|| {
