@@ -107,7 +107,8 @@ fn a_target_whose_tracer_dies_goes_on() {
         if text.starts_with("219 ") || text.starts_with("230 ") {
             break;
         }
-        assert!(text.starts_with("running"), "{text}");
+        // The thread can be joined before the kernel has let its tracees go: this one stands at the end of getpid(2) until then.
+        assert!(text.starts_with("running") || text.starts_with("39 "), "{text}");
         std::thread::yield_now();
     }
     let memory = ProcessMemory::open(pid).unwrap();

@@ -263,12 +263,29 @@ fn open_slave(pair: &Pair<'_>, master: BorrowedFd<'_>, flags: i32) -> RestoreRes
     Ok(terminal::open_slave(master, flags).map_err(failed("ioctl(TIOCGPTPEER)", pair.index))?)
 }
 
+/// Gives a terminal to a user and a group. One that this user namespace does not know stays what devpts has given it to: as a rule, the group tty.
+fn give_to(path: &str, (user, group): (u32, u32)) -> RestoreResult<()> {
+    for (user, group) in [(Some(user), None), (None, Some(group))] {
+        match std::os::unix::fs::chown(path, user, group) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                tracing::debug!(
+                    path,
+                    ?user,
+                    ?group,
+                    "the terminal's owner is not known in this user namespace"
+                );
+            }
+            outcome => outcome.map_err(|error| SysError::new("chown", path, error))?,
+        }
+    }
+    Ok(())
+}
+
 /// What would keep the slave from being opened, or changes what is read, comes last.
 fn finish(maker: &Maker<'_, '_>, pair: &Pair<'_>, master: BorrowedFd<'_>) -> RestoreResult<()> {
     let Pair { index, settings, .. } = *pair;
     let path = format!("/dev/pts/{index}");
-    std::os::unix::fs::chown(&path, Some(settings.owner.0), Some(settings.owner.1))
-        .map_err(|error| SysError::new("chown", path.clone(), error))?;
+    give_to(&path, settings.owner)?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(settings.mode & 0o7777);
     std::fs::set_permissions(&path, mode).map_err(|error| SysError::new("chmod", path.clone(), error))?;
     if settings.exclusive.0 {
