@@ -26,6 +26,7 @@ mod identity;
 mod incremental;
 mod internet_sockets;
 mod lazy;
+mod lent_memory;
 mod mappings;
 mod memory;
 mod memory_policy;
