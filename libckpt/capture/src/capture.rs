@@ -21,6 +21,7 @@ use crate::sharing::{Owners, Shared};
 use crate::sysv_users::Waits;
 use crate::tree::{self, Tree};
 use crate::unix_peers::UnixPeers;
+use crate::urgent::Urgent;
 use crate::userfaultfd::{self, Userfaultfds};
 use crate::{files, pages, precopy, preflight, unshared};
 use ckpt_dirty::Tracking;
@@ -162,6 +163,8 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
         if clones { Permit::prepare(request.copies_max, left * PAGE_SIZE as u64) } else { Permit::default() };
     // Pages go on being written until the job stands still.
     let spares = Spares::prepare((2 * left + SPARE_PAGES) * PAGE_SIZE as u64, lent.as_ref());
+    // What is read from here on is to be read again as little as can be.
+    let urgent = Urgent::begin();
     let before = read_before(root, request.orphans)?;
     let ahead = Ahead::read(&tree::members(root, request.orphans));
     let prepared = Prepared { before, earlier, spares, ahead, clones };
@@ -197,7 +200,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
         After::Kill => Some(tree),
     };
     point("capture.thawed")?;
-
+    drop(urgent);
     writer.be_patient();
     let (kind, parent) = (writer.kind(), parent);
     frozen.store(&known_files, &mut writer, &mut memory_stats)?;

@@ -54,6 +54,7 @@ mod tmpfs;
 mod tree;
 mod unix_peers;
 mod unshared;
+mod urgent;
 mod userfaultfd;
 mod vfork;
 mod vma;

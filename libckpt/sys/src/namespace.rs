@@ -154,7 +154,10 @@ pub fn open_own(namespace: Namespace) -> SysResult<File> {
 /// A descriptor of the namespace that process `pid` is in.
 pub fn open_of(pid: i32, namespace: Namespace) -> SysResult<File> {
     let path = proc::path(pid, &format!("ns/{}", namespace.name()));
-    File::open(&path).map_err(|error| SysError::new("open", path, error))
+    File::open(&path).map_err(|error| {
+        let error = if proc::is_of_ended(&path, &error) { Errno::ESRCH.into() } else { error };
+        SysError::new("open", path, error)
+    })
 }
 
 /// A descriptor of the namespace, of clocks or pids, that the children of process `pid` are born in.

@@ -79,6 +79,35 @@ pub fn current_cpu() -> usize {
     usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
 }
 
+/// What this thread is nicer than others, as of setpriority(2).
+pub fn niceness() -> SysResult<i32> {
+    // SAFETY: no pointers. The system call itself gives 20 less that value.
+    unsafe { syscall(libc::SYS_getpriority, [u64::from(libc::PRIO_PROCESS), 0, 0, 0, 0, 0]) }
+        .map(|value| 20 - i32::try_from(value).unwrap_or(20))
+        .map_err(|errno| SysError::new("getpriority", "this thread", errno))
+}
+
+/// Sets it.
+///
+/// # Errors
+/// EACCES: it may not be less nice than it is.
+pub fn set_niceness(nice: i32) -> SysResult<()> {
+    // SAFETY: no pointers.
+    unsafe { syscall(libc::SYS_setpriority, [u64::from(libc::PRIO_PROCESS), 0, word(nice), 0, 0, 0]) }
+        .map(drop)
+        .map_err(|errno| SysError::new("setpriority", "this thread", errno))
+}
+
+/// Sets what all processes of this one's session together are nicer than those of other sessions, where the kernel shares processors out by session
+/// (`kernel.sched_autogroup_enabled`) and not by control group: there, what its threads are among themselves says nothing to others.
+///
+/// # Errors
+/// ENOENT: the kernel has no such groups. EACCES, EPERM: it may not be less nice than it is. EAGAIN: it was set just before, without CAP_SYS_ADMIN.
+pub fn set_session_niceness(nice: i32) -> SysResult<()> {
+    let path = "/proc/self/autogroup";
+    std::fs::write(path, nice.to_string()).map_err(|error| SysError::new("write", path, error))
+}
+
 /// The I/O priority of `tid`.
 pub fn ioprio(tid: i32) -> SysResult<u32> {
     const WHO_PROCESS: u64 = 1;

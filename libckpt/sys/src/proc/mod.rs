@@ -7,9 +7,10 @@ pub mod status;
 pub mod threads;
 
 use crate::error::{SysError, SysResult};
+use nix::errno::Errno;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The bytes of `/proc/PID/NAME`.
 pub fn read(pid: i32, name: &str) -> SysResult<Vec<u8>> {
@@ -74,7 +75,21 @@ pub fn path(pid: i32, name: &str) -> String {
 /// What the link `/proc/PID/NAME` names.
 pub fn read_link(pid: i32, name: &str) -> SysResult<PathBuf> {
     let path = path(pid, name);
-    std::fs::read_link(&path).map_err(|error| SysError::new("readlink", path, error))
+    std::fs::read_link(&path).map_err(|error| {
+        let error = if is_of_ended(&path, &error) { Errno::ESRCH.into() } else { error };
+        SysError::new("readlink", path, error)
+    })
+}
+
+/// Whether following the link `path` has failed as its process or thread has ended: the kernel says of it what it says of one that may not be looked into
+/// (proc_pid_readlink, proc_ns_readlink).
+pub(crate) fn is_of_ended(path: &str, error: &io::Error) -> bool {
+    let task = |path: &str| {
+        let parts: Vec<&str> = path.split('/').collect();
+        let len = if parts.get(3) == Some(&"task") { 5 } else { 3 };
+        parts[..len.min(parts.len())].join("/")
+    };
+    error.raw_os_error() == Some(Errno::EACCES as i32) && !Path::new(&task(path)).exists()
 }
 
 /// The error of text that is not what the kernel documents.
@@ -82,4 +97,42 @@ pub fn read_link(pid: i32, name: &str) -> SysResult<PathBuf> {
 pub fn malformed(what: &'static str, pid: i32) -> SysError {
     let error = std::io::Error::new(std::io::ErrorKind::InvalidData, "not in the form that proc(5) gives");
     SysError::new(what, format!("pid {pid}"), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_has_ended_is_told_from_one_that_may_not_be_looked_into() {
+        let own = std::process::id();
+        let denied = io::Error::from(Errno::EACCES);
+        for (path, ended) in [
+            (format!("/proc/{own}/ns/net"), false),
+            (format!("/proc/{own}/task/{own}/ns/net"), false),
+            (format!("/proc/{own}/task/1/ns/net"), true),
+            ("/proc/4194305/ns/net".to_owned(), true),
+        ] {
+            assert_eq!(is_of_ended(&path, &denied), ended, "{path}");
+        }
+        assert!(!is_of_ended("/proc/4194305/ns/net", &Errno::EPERM.into()));
+        // The kernel says EACCES of threads that end while it follows their links: none of it is to come out here.
+        let (told, tids) = std::sync::mpsc::channel();
+        let births = std::thread::spawn(move || {
+            for _ in 0..300 {
+                let told = told.clone();
+                let name = move || {
+                    // SAFETY: no arguments.
+                    let _ = told.send(unsafe { libc::gettid() });
+                };
+                let _ = std::thread::spawn(name).join();
+            }
+        });
+        for tid in tids {
+            if let Err(error) = read_link(own.cast_signed(), &format!("task/{tid}/ns/net")) {
+                assert!(error.is_gone(), "{error}");
+            }
+        }
+        births.join().unwrap();
+    }
 }

@@ -6,7 +6,7 @@ use crate::files::Maker;
 use ckpt_image::record::{OpenFileId, SocketStateV1, SocketV1, TcpConnectionV1};
 use ckpt_sys::sockaddr as address;
 use ckpt_sys::socket::{self, Attached};
-use ckpt_sys::{SysError, SysResult, inet_diag};
+use ckpt_sys::{SysError, SysResult, inet_diag, tcp_state};
 use nix::errno::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -152,6 +152,9 @@ pub(super) fn make_ended(
         tracing::debug!(%error, "no loopback network: a lost connection is shut down on this side");
         // On a socket without connection this fails and yet leaves it at its end: reads return 0, writes fail.
         let _ = socket::shutdown(made.as_fd(), libc::SHUT_RDWR);
+    } else if connection.state == tcp_state::CLOSE {
+        // It was broken before: what had arrived can be read, and nothing can be written any more.
+        socket::shutdown(made.as_fd(), libc::SHUT_WR)?;
     }
     options::of_lost(made.as_fd(), record)?;
     Ok(made)
@@ -201,7 +204,7 @@ fn close_from_afar(fd: BorrowedFd<'_>, record: &SocketV1, received: &[u8], reset
 mod tests {
     use super::*;
     use ckpt_image::record::{FarEndV1, InternetV1};
-    use std::io::Read;
+    use std::io::{ErrorKind, Read, Write};
     use std::net::TcpStream;
 
     #[test]
@@ -242,6 +245,12 @@ mod tests {
             let mut read = Vec::new();
             stream.read_to_end(&mut read).unwrap();
             assert_eq!(read, data);
+            stream.write_all(b"nobody tells that it is lost").unwrap();
+            let broken = TcpConnectionV1 { state: tcp_state::CLOSE, ..connection };
+            let mut stream = TcpStream::from(make_ended(&record, &broken, OutsideConnections::Keep).unwrap());
+            assert_eq!(stream.write(b"x").unwrap_err().kind(), ErrorKind::BrokenPipe);
+            stream.read_to_end(&mut read).unwrap();
+            assert_eq!(read[data.len()..], data);
         }
     }
 }
