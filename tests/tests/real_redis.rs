@@ -142,6 +142,8 @@ impl Program for Redis {
         let load = self.load.get_or_insert_with(|| Load::start(self.written));
         let from = load.acknowledged.load(Ordering::SeqCst);
         until("the load goes on", || (load.acknowledged.load(Ordering::SeqCst) > from + 1000).then_some(()));
+        // What is wrong before it is saved is told from what a checkpoint has wrong.
+        writes_seen();
     }
 
     fn state(&mut self) -> u64 {
