@@ -2,6 +2,7 @@
 use super::{MaintainOrder, MaintainReport, Report};
 use crate::failure::Outcome;
 use ckpt_image::{ChainLimits, Store};
+use ckpt_sys::sched;
 use nix::sys::signal::Signal;
 use std::os::fd::OwnedFd;
 
@@ -11,10 +12,9 @@ const NICE: i32 = 10;
 pub(super) fn maintain(order: MaintainOrder, _fds: Vec<OwnedFd>) -> Outcome<Report<MaintainReport>> {
     // Whoever ends the daemon need not wait for this: it can be left at any point.
     let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
-    // SAFETY: no memory is touched; who is 0 is this process.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+    let _ = sched::set_niceness(NICE);
     // Where sessions are scheduled as groups, nice values mean something within a session only: sched(7).
-    let _ = std::fs::write("/proc/self/autogroup", NICE.to_string());
+    let _ = sched::set_session_niceness(NICE);
     let store = Store::open(&order.store)?;
     let done = store.maintain(&order.job, &order.keep.into(), &ChainLimits::default())?;
     done.removed.iter().for_each(crate::cli::give_up_connections);

@@ -7,7 +7,12 @@ const LEAST: i32 = -20;
 
 /// As long as there is one, this thread and those that it makes go before others, where that is permitted.
 #[derive(Debug)]
-pub(crate) struct Urgent(Option<i32>);
+pub(crate) struct Urgent {
+    /// The niceness that this thread had.
+    own: Option<i32>,
+    /// The niceness that its session had.
+    session: Option<i32>,
+}
 
 impl Urgent {
     /// Goes before others from now on.
@@ -17,23 +22,22 @@ impl Urgent {
             sched::set_niceness(LEAST)?;
             Ok(before)
         };
-        let this =
-            Self(begin().inspect_err(|error| tracing::debug!(%error, "the pause takes its turn")).ok());
-        set_session(LEAST);
-        this
+        let own = begin().inspect_err(|error| tracing::debug!(%error, "the pause takes its turn")).ok();
+        let session = sched::session_niceness().filter(|_| set_session(LEAST));
+        Self { own, session }
     }
 }
 
-fn set_session(nice: i32) {
-    if let Err(error) = sched::set_session_niceness(nice) {
-        tracing::debug!(%error, "the turn of this session is that of others");
-    }
+fn set_session(nice: i32) -> bool {
+    sched::set_session_niceness(nice)
+        .inspect_err(|error| tracing::debug!(%error, "the turn of this session is that of others"))
+        .is_ok()
 }
 
 impl Drop for Urgent {
     fn drop(&mut self) {
-        set_session(0);
-        if let Some(Err(error)) = self.0.map(sched::set_niceness) {
+        self.session.map(set_session);
+        if let Some(Err(error)) = self.own.map(sched::set_niceness) {
             tracing::debug!(%error, "what follows the pause is as urgent as that");
         }
     }
@@ -45,14 +49,14 @@ mod tests {
 
     #[test]
     fn it_is_over_with_its_guard() {
-        let before = sched::niceness().unwrap();
+        let before = (sched::niceness().unwrap(), sched::session_niceness());
         let urgent = Urgent::begin();
         let during = sched::niceness().unwrap();
         let inherited = std::thread::spawn(|| sched::niceness().unwrap()).join().unwrap();
         // Without privilege it stays as nice as it was.
-        assert!(during == LEAST || during == before, "{during}");
+        assert!(during == LEAST || during == before.0, "{during}");
         assert_eq!(inherited, during);
         drop(urgent);
-        assert_eq!(sched::niceness().unwrap(), before);
+        assert_eq!((sched::niceness().unwrap(), sched::session_niceness()), before);
     }
 }

@@ -98,6 +98,14 @@ pub fn set_niceness(nice: i32) -> SysResult<()> {
         .map_err(|errno| SysError::new("setpriority", "this thread", errno))
 }
 
+/// What [`set_session_niceness`] sets. None: the kernel has no such groups.
+#[must_use]
+pub fn session_niceness() -> Option<i32> {
+    // "/autogroup-17 nice 0"
+    let text = std::fs::read_to_string("/proc/self/autogroup").ok()?;
+    text.rsplit_once("nice ")?.1.trim().parse().ok()
+}
+
 /// Sets what all processes of this one's session together are nicer than those of other sessions, where the kernel shares processors out by session
 /// (`kernel.sched_autogroup_enabled`) and not by control group: there, what its threads are among themselves says nothing to others.
 ///
