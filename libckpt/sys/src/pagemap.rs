@@ -147,10 +147,12 @@ impl Pagemap {
                     _ => found.push(*region),
                 }
             }
-            if arg.walk_end <= start {
+            // The kernel looks in steps, each until a buffer of its own is full. When its last step went to the end, it leaves in `walk_end` where the step before
+            // had stopped; to go on from there would look, and protect, twice.
+            if got < batch.len() {
                 break;
             }
-            start = arg.walk_end;
+            start = arg.walk_end.max(batch[got - 1].end);
         }
         Ok(())
     }
@@ -227,3 +229,32 @@ impl Pagemap {
 }
 
 const _: () = assert!(size_of::<ScanArg>() == 96);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use memmap2::MmapMut;
+
+    #[test]
+    fn no_page_is_told_of_twice() {
+        const PAGE: usize = 4096;
+        // The kernel's steps are of 512 runs, ours of 1024.
+        for runs in [1, 511, 512, 513, 1023, 1024, 1025, 1500, 1536, 2048, 3000] {
+            let mut map = MmapMut::map_anon(2 * runs * PAGE).unwrap();
+            let start = u64::try_from(map.as_ptr().expose_provenance()).unwrap();
+            (0..runs).for_each(|run| map[2 * run * PAGE] = 1);
+            let pagemap = Pagemap::open(i32::try_from(std::process::id()).unwrap()).unwrap();
+            let query = Query {
+                any: category::PRESENT,
+                report: category::PRESENT | category::FILE,
+                ..Query::default()
+            };
+            let mut found = Vec::new();
+            let end = start + u64::try_from(map.len()).unwrap();
+            pagemap.scan(start..end, query, &mut found).unwrap();
+            let starts: Vec<u64> = found.iter().map(|region| region.start).collect();
+            let wanted: Vec<u64> = (start..end).step_by(2 * PAGE).collect();
+            assert_eq!(starts, wanted, "{runs} runs");
+        }
+    }
+}
