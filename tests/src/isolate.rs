@@ -4,6 +4,8 @@ use std::process::Command;
 
 /// Set in the environment of the process that runs a test's body.
 const INSIDE: &str = "CKPT_TEST_INSIDE";
+/// What that process ends with when the body has come to its end: no test of that name would be a success, too.
+const CAME_TO_ITS_END: i32 = 42;
 
 /// Runs a test's body in a PID, mount and network namespace of its own: the test program is started again under `ns-init`
 /// with this test alone, and passes if that one does.
@@ -25,7 +27,7 @@ pub fn on_host<F: FnOnce(&Sandbox)>(body: F) {
 fn within<F: FnOnce(&Sandbox)>(body: F, options: &[&str]) {
     if std::env::var_os(INSIDE).is_some() {
         body(&Sandbox::new());
-        return;
+        std::process::exit(CAME_TO_ITS_END);
     }
     // A closure's type is named after the function that it stands in: crate::module::test::{{closure}}.
     let path = std::any::type_name::<F>();
@@ -45,7 +47,10 @@ fn within<F: FnOnce(&Sandbox)>(body: F, options: &[&str]) {
         .env(INSIDE, "1")
         .status()
         .expect("start ns-init");
-    assert!(status.success(), "{test}: {status} inside the namespace; its output is above");
+    assert!(
+        status.code() == Some(CAME_TO_ITS_END),
+        "{test}: {status} inside the namespace; its output is above (`isolated` is called by the test itself, with a closure)"
+    );
 }
 
 /// Where cargo puts the programs under test: `target/debug` or `target/release`.

@@ -31,6 +31,7 @@ mod mappings;
 mod memory;
 mod memory_policy;
 mod message_queues;
+mod moments;
 mod namespaces;
 mod network_namespaces;
 mod ordinary_users;
