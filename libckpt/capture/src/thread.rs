@@ -67,11 +67,11 @@ impl Still {
         };
         let stopped_with = gpr;
         let restart = interrupted.resolve(&mut gpr);
-        if restart.is_none() {
-            // A wait that the freeze made return EINTR goes on waiting in the live program, too.
-            ptrace::set_gpr(tid, &gpr)?;
-        }
         let own = if restart.is_none() { gpr } else { stopped_with };
+        if own != stopped_with {
+            // A wait that the freeze made return EINTR goes on waiting in the live program, too.
+            ptrace::set_gpr(tid, &own)?;
+        }
         Ok(Self { gpr, own, xstate: ptrace::xstate(tid)?, sigmask, restart, rseq, status })
     }
 
@@ -128,9 +128,12 @@ fn abort_critical_section(
     rseq: &RseqConfiguration,
     gpr: &mut Gpr,
 ) -> CaptureResult<bool> {
+    if gpr.interrupted_syscall().is_some() {
+        return Ok(false);
+    }
     let slot = RemoteAddr::new(rseq.address).offset(RSEQ_CS);
     let descriptor = memory.read_u64(slot)?;
-    if descriptor == 0 || gpr.interrupted_syscall().is_some() {
+    if descriptor == 0 {
         return Ok(false);
     }
     // struct rseq_cs: version and flags, start_ip, post_commit_offset, abort_ip.

@@ -181,9 +181,9 @@ pub fn gpr(tid: i32) -> SysResult<Gpr> {
 
 /// Sets the general registers of a stopped thread.
 pub fn set_gpr(tid: i32, gpr: &Gpr) -> SysResult<()> {
-    let mut bytes: Vec<u8> = gpr.to_words().iter().flat_map(|word| word.to_ne_bytes()).collect();
-    regset(libc::PTRACE_SETREGSET, "ptrace(PTRACE_SETREGSET, NT_PRSTATUS)", tid, NT_PRSTATUS, &mut bytes)
-        .map(drop)
+    let mut bytes = gpr.to_words().map(u64::to_ne_bytes);
+    let bytes = bytes.as_flattened_mut();
+    regset(libc::PTRACE_SETREGSET, "ptrace(PTRACE_SETREGSET, NT_PRSTATUS)", tid, NT_PRSTATUS, bytes).map(drop)
 }
 
 /// The extended state of a stopped thread, XSAVE standard format.

@@ -38,9 +38,12 @@ impl Injector<'_> {
         if self.laid.is_none() {
             // Until the frame is there, the thread stands where the program would go on.
             ptrace::set_gpr(self.tid, &self.saved.settled())?;
-            ptrace::set_sigmask(self.tid, self.saved_mask)?;
+            self.block(self.saved_mask)?;
         }
-        self.stand_on_scratch()?;
+        let xstate = ptrace::xstate(self.tid)?;
+        self.lay_frame(&xstate)?;
+        self.stands = false;
+        self.stand()?;
         let prot = u64::from((libc::PROT_READ | libc::PROT_WRITE).unsigned_abs());
         let args = [self.scratch.data().get(), DATA_SIZE, prot, 0, 0, 0];
         let opened = self.raw_syscall(libc::SYS_mprotect.cast_unsigned(), args)?;
@@ -48,15 +51,30 @@ impl Injector<'_> {
         Ok(())
     }
 
-    /// Writes the code page and the frame from which this thread recovers by itself, and has it stand there: from here on it does so,
-    /// whatever happens to us.
-    pub(super) fn stand_on_scratch(&mut self) -> InjectResult<()> {
-        let xstate = ptrace::xstate(self.tid)?;
-        self.stand_on(&xstate)
+    /// Has the thread stand where it recovers by itself, whatever happens to us.
+    pub(super) fn stand(&mut self) -> InjectResult<()> {
+        if !self.stands {
+            let recovery = self.entry.offset(arch::SYSCALL_INSN_SIZE).get();
+            ptrace::set_gpr(self.tid, &self.saved.with_syscall(recovery, 0, [0; 6]))?;
+            self.stands = true;
+        }
+        self.block(ALL_SIGNALS)?;
+        self.lift_net();
+        fault::point("inject", "held");
+        Ok(())
     }
 
-    /// As [`Self::stand_on_scratch`], with the thread's extended state.
-    pub(super) fn stand_on(&mut self, xstate: &[u8]) -> InjectResult<()> {
+    /// Sets which signals the thread blocks. It has registers of ours, or its own mask.
+    pub(super) fn block(&mut self, mask: u64) -> InjectResult<()> {
+        if self.mask != mask {
+            ptrace::set_sigmask(self.tid, mask)?;
+            self.mask = mask;
+        }
+        Ok(())
+    }
+
+    /// Writes the code page, and the frame from which this thread with its extended state `xstate` recovers by itself once it stands there.
+    pub(super) fn lay_frame(&mut self, xstate: &[u8]) -> InjectResult<()> {
         let code = RemoteAddr::new(self.scratch.code.get());
         let frame = code.get() + FRAME_OFFSET;
         // The signal stack is not known without a call.
@@ -74,11 +92,6 @@ impl Injector<'_> {
             self.memory.write(code.offset(arch::RESUME_OFFSET), &resume)?;
         }
         self.entry = self.scratch.code;
-        let recovery = self.entry.offset(arch::SYSCALL_INSN_SIZE).get();
-        ptrace::set_gpr(self.tid, &self.saved.with_syscall(recovery, 0, [0; 6]))?;
-        ptrace::set_sigmask(self.tid, ALL_SIGNALS)?;
-        self.lift_net();
-        fault::point("inject", "held");
         Ok(())
     }
 
@@ -93,7 +106,8 @@ impl Injector<'_> {
                     self.entry = laid.call;
                     // The mask after the registers: from then on the thread gets its own back.
                     ptrace::set_gpr(self.tid, &laid.standing(&self.saved))?;
-                    ptrace::set_sigmask(self.tid, ALL_SIGNALS)?;
+                    self.stands = true;
+                    self.block(ALL_SIGNALS)?;
                     self.laid = Some(laid);
                     fault::point("inject", "standing");
                     return Ok(());
@@ -102,7 +116,8 @@ impl Injector<'_> {
             }
         }
         self.entry = find_syscall_insn(self.pid, self.memory)?;
-        ptrace::set_sigmask(self.tid, ALL_SIGNALS)?;
+        self.stands = true;
+        self.block(ALL_SIGNALS)?;
         Ok(())
     }
 

@@ -73,7 +73,7 @@ impl Batch {
         let mut words = [0; arch::BATCH_CALL_SIZE / 8];
         words[0] = nr.cast_unsigned();
         words[1..=args.len()].copy_from_slice(args);
-        self.calls.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
+        self.calls.extend_from_slice(words.map(u64::to_ne_bytes).as_flattened());
         Call(number)
     }
 
@@ -164,8 +164,8 @@ impl Injector<'_> {
         let ip = self.scratch.code.offset(arch::BATCH_OFFSET).get();
         let counted = u64::try_from(count).unwrap_or(0);
         ptrace::set_gpr(self.tid, &self.saved.with_batch(ip, offset(calls_at), counted, end))?;
-        self.parked = false;
-        ptrace::set_sigmask(self.tid, ALL_SIGNALS & !bit(signal))?;
+        (self.parked, self.stands) = (false, true);
+        self.block(ALL_SIGNALS & !bit(signal))?;
         ptrace::cont(self.tid, 0).map_err(|error| self.gone_or(error))?;
         self.running = Some(signal);
         fault::point("inject", "running");
@@ -224,7 +224,6 @@ impl Injector<'_> {
             ptrace::cont(self.tid, 0).map_err(|error| self.gone_or(error))?;
         }
         self.parked = true;
-        ptrace::set_sigmask(self.tid, ALL_SIGNALS)?;
         Ok(())
     }
 }

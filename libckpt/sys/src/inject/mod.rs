@@ -90,6 +90,10 @@ pub struct Injector<'m> {
     own_ids: (i32, i32),
     /// The thread is in a stop within the kernel's signal handling.
     parked: bool,
+    /// It has registers of ours.
+    stands: bool,
+    /// Its blocked signals.
+    mask: u64,
 }
 
 /// Signals blocked while calls run: all. ptrace stops need no signal.
@@ -122,10 +126,13 @@ impl<'m> Injector<'m> {
     /// Takes hold of a stopped thread of a process that has a scratch area, which stays mapped afterwards. One thread at a time for each lane: the
     /// recovery frame in it is this thread's until [`Self::finish`].
     pub fn on_scratch(pid: i32, tid: i32, memory: &'m ProcessMemory, scratch: Scratch) -> InjectResult<Self> {
-        Self::stand_with(pid, Standing::read(tid)?, memory, scratch)
+        let mut injector = Self::stand_with(pid, Standing::read(tid)?, memory, scratch)?;
+        injector.parked = false;
+        injector.stand()?;
+        Ok(injector)
     }
 
-    /// As [`Self::on_scratch`], of a thread that has been read.
+    /// As [`Self::on_scratch`], of a thread that has been read and has not run since it was interrupted. It has its own registers until the first call.
     pub fn stand_with(
         pid: i32,
         thread: Standing<'_>,
@@ -134,7 +141,8 @@ impl<'m> Injector<'m> {
     ) -> InjectResult<Self> {
         let Standing { tid, gpr, sigmask, xstate } = thread;
         let mut injector = Self::hold_with(pid, tid, memory, scratch, gpr, sigmask);
-        injector.stand_on(&xstate)?;
+        injector.lay_frame(&xstate)?;
+        injector.parked = true;
         Ok(injector)
     }
 
@@ -169,6 +177,8 @@ impl<'m> Injector<'m> {
             running: None,
             own_ids: (pid, tid),
             parked: false,
+            stands: false,
+            mask: saved_mask,
         }
     }
 
@@ -289,11 +299,14 @@ impl<'m> Injector<'m> {
         if self.owns_scratch {
             self.unmap_scratch()?;
         }
+        if !self.stands {
+            return Ok(());
+        }
         if !self.parked {
             self.park()?;
         }
         // The mask first: until the registers are back the thread still recovers by itself.
-        ptrace::set_sigmask(self.tid, self.saved_mask)?;
+        self.block(self.saved_mask)?;
         fault::point("inject", "mask");
         ptrace::set_gpr(self.tid, &self.saved)?;
         for signal in std::mem::take(&mut self.deferred) {

@@ -1,5 +1,5 @@
 //! From one stop of the thread to the next.
-use super::{InjectError, InjectResult, Injector};
+use super::{ALL_SIGNALS, InjectError, InjectResult, Injector};
 use crate::arch;
 use crate::error::SysError;
 use crate::fault;
@@ -13,6 +13,7 @@ impl Injector<'_> {
     /// Runs the code at `offset` of the scratch page with `first_arg` as its first argument register, up to the
     /// begin of the system call that it ends in.
     pub fn run_scratch_code(&mut self, offset: u64, first_arg: u64) -> InjectResult<()> {
+        self.hold_still()?;
         let ip = self.scratch.code.offset(offset).get();
         let gpr = self.saved.with_syscall(ip, 0, [first_arg, 0, 0, 0, 0, 0]);
         ptrace::set_gpr(self.tid, &gpr)?;
@@ -23,6 +24,7 @@ impl Injector<'_> {
     /// Starts system call `nr`, lets it block, and interrupts it: the thread then holds the restart block that the kernel made for it. The
     /// value is what the call returned, a restart error among them.
     pub fn interrupted_syscall(&mut self, nr: u64, args: [u64; 6]) -> InjectResult<i64> {
+        self.hold_still()?;
         ptrace::set_gpr(self.tid, &self.saved.with_syscall(self.entry.get(), nr, args))?;
         self.run_to_syscall_stop()?;
         self.parked = false;
@@ -38,6 +40,7 @@ impl Injector<'_> {
     }
 
     pub(super) fn raw_syscall(&mut self, nr: u64, args: [u64; 6]) -> InjectResult<Result<u64, Errno>> {
+        self.hold_still()?;
         let mut registers = self.saved.with_syscall(self.entry.get(), nr, args);
         if let Some(laid) = &self.laid {
             registers = registers.with_stack(laid.sp);
@@ -59,6 +62,11 @@ impl Injector<'_> {
                 return Ok(Err(Errno::EINTR));
             }
         }
+    }
+
+    /// Before the thread makes a call.
+    fn hold_still(&mut self) -> InjectResult<()> {
+        if self.stands { self.block(ALL_SIGNALS) } else { self.stand() }
     }
 
     /// In the calls that map and unmap the scratch area a test may make us die.

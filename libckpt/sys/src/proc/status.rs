@@ -33,7 +33,9 @@ impl OpenStatus {
             len += got;
             if len < text.len() {
                 text.truncate(len);
-                return Ok(Status { tid: self.tid, text: String::from_utf8_lossy(&text).into_owned() });
+                let text = String::from_utf8(text);
+                let text = text.unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
+                return Ok(Status::new(self.tid, text));
             }
             text.resize(2 * len, 0);
         }
@@ -45,18 +47,36 @@ impl OpenStatus {
 pub struct Status {
     tid: i32,
     text: String,
+    /// Where each line begins, and where its name ends: many are looked for in each status.
+    lines: Vec<(usize, usize)>,
 }
 
 impl Status {
     /// Reads the status of thread `tid` of `pid`.
     pub fn of(pid: i32, tid: i32) -> SysResult<Self> {
-        Ok(Self { tid, text: read_text(pid, &format!("task/{tid}/status"))? })
+        Ok(Self::new(tid, read_text(pid, &format!("task/{tid}/status"))?))
+    }
+
+    fn new(tid: i32, text: String) -> Self {
+        const LINES: usize = 64;
+        let mut lines = Vec::with_capacity(LINES);
+        let mut start = 0;
+        for line in text.split_inclusive('\n') {
+            if let Some(len) = line.bytes().position(|byte| byte == b':') {
+                lines.push((start, start + len));
+            }
+            start += line.len();
+        }
+        Self { tid, text, lines }
     }
 
     /// The text of line `name`, if the kernel has it.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+        let bytes = self.text.as_bytes();
+        let (_, end) = self.lines.iter().find(|(start, end)| bytes[*start..*end] == *name.as_bytes())?;
+        let value = &self.text[end + 1..];
+        Some(value.split_once('\n').map_or(value, |(value, _)| value).trim())
     }
 
     /// The decimal numbers of line `name`.
@@ -112,5 +132,26 @@ impl Status {
     #[must_use]
     pub fn ids(&self, name: &str) -> Vec<i32> {
         self.numbers(name).into_iter().map(|id| i32::try_from(id).unwrap_or(0)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_have_names() {
+        let status = Status::new(
+            7,
+            "Name:\ta:b\nUmask:\t0022\nUid:\t1\t2\t3\t4\nno line\nGroups:\t \nSeccomp:\t2".into(),
+        );
+        assert_eq!(status.text("Name"), Some("a:b"));
+        assert_eq!(status.octal("Umask").unwrap(), 0o22);
+        assert_eq!(status.numbers("Uid"), [1, 2, 3, 4]);
+        assert_eq!(
+            (status.text("Groups"), status.text("Group"), status.text("no line")),
+            (Some(""), None, None)
+        );
+        assert_eq!(status.number("Seccomp").unwrap(), 2);
     }
 }
