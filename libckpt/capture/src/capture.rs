@@ -183,7 +183,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let further = frozen.objects.capture_further(&frozen.dead)?;
     let namespaces = request.namespaces.capture(net)?;
     frozen.objects.check_interfaces(root, namespaces.as_ref(), &further)?;
-    let groups = Groups::read_again(&tree.pids(), outside, Some(groups))?.beside(frozen.clones());
+    let groups = Groups::read_again(tree.threads(), outside, Some(groups))?.beside(frozen.clones());
     let cgroups = groups.capture(tree.frozen_groups())?;
     let connections = std::mem::take(&mut frozen.objects.held);
     let pages_frozen = frozen.pages_copied();

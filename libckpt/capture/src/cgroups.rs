@@ -5,6 +5,7 @@ use ckpt_sys::cgroup::{self, Hierarchy, Membership};
 use ckpt_sys::proc::threads;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
+use std::rc::Rc;
 
 mod files;
 mod frozen;
@@ -34,6 +35,9 @@ impl Outside {
 /// The threads, each with its process, of a hierarchy's groups by path.
 type Members = BTreeMap<Vec<u8>, Vec<(i32, i32)>>;
 
+/// Where a thread is, in each hierarchy; those that are where others are have the same.
+type Places = Rc<[Membership]>;
+
 /// The groups of a job.
 #[derive(Debug)]
 pub(crate) struct Groups<'a> {
@@ -43,7 +47,7 @@ pub(crate) struct Groups<'a> {
     /// Where each thread is: by hierarchy, by path as seen from outside.
     members: BTreeMap<String, Members>,
     /// As the kernel tells it.
-    told: HashMap<i32, Vec<Membership>>,
+    told: HashMap<i32, Places>,
     /// What is set for groups, as it was right before the job was stopped.
     settings: HashMap<(String, Vec<u8>), Vec<CgroupFileV1>>,
     /// Clones of processes, which are where those are and count for nobody.
@@ -58,7 +62,8 @@ impl<'a> Groups<'a> {
 
     /// Those that the threads of these processes are in, the root process first. One that has ended is in none.
     pub(crate) fn read(pids: &[i32], outside: &'a Outside) -> CaptureResult<Self> {
-        Self::read_again(pids, outside, None)
+        let threads = pids.iter().map(|&pid| (pid, threads::list(pid).unwrap_or_default()));
+        Self::read_again(threads, outside, None)
     }
 
     /// As [`Self::read`], and what is set for those that are the job's own.
@@ -73,37 +78,58 @@ impl<'a> Groups<'a> {
         Ok(groups)
     }
 
-    /// As [`Self::read`], of processes that stand still. The threads of one whose first thread is where it was are, too, and what is set for a group is what
-    /// was set a moment ago: this is the job's pause.
-    pub(crate) fn read_again(pids: &[i32], outside: &'a Outside, known: Option<Self>) -> CaptureResult<Self> {
+    /// As [`Self::read`], of processes that stand still, and these threads of theirs. The threads of one whose first thread is where it was are, too, and what
+    /// is set for a group is what was set a moment ago: this is the job's pause.
+    pub(crate) fn read_again(
+        processes: impl Iterator<Item = (i32, Vec<i32>)>,
+        outside: &'a Outside,
+        known: Option<Self>,
+    ) -> CaptureResult<Self> {
         let (told, settings) = known.map_or_else(Default::default, |known| (known.told, known.settings));
         let (roots, members) = (HashMap::new(), BTreeMap::new());
         let mut groups = Self { outside, roots, members, told: HashMap::new(), settings, clones: Vec::new() };
-        if let (Some(root), Some(&pid)) = (&outside.root, pids.first()) {
-            let within = cgroup::of(pid, pid)?;
-            let find = |at: &Membership| {
-                let seen = within.iter().find(|seen| seen.hierarchy == at.hierarchy)?;
-                namespace_root(&at.path, &seen.path)
-            };
-            groups.roots = root.iter().map(|at| (at.hierarchy.clone(), find(at))).collect();
-        }
-        let ordinary = told.keys().copied().collect();
-        for &pid in pids {
-            for tid in threads::list_beyond(pid, &ordinary).unwrap_or_default() {
-                let moved = || groups.told.get(&pid) != told.get(&pid);
-                let found = match told.get(&tid).filter(|_| tid != pid && !moved()) {
-                    Some(found) => found.clone(),
+        // A thousand threads are in few places.
+        let mut places: Vec<(Places, Vec<(i32, i32)>)> = Vec::new();
+        for (pid, tids) in processes {
+            if let Some(root) = outside.root.as_ref().filter(|_| groups.roots.is_empty()) {
+                let within = cgroup::of(pid, pid)?;
+                let find = |at: &Membership| {
+                    let seen = within.iter().find(|seen| seen.hierarchy == at.hierarchy)?;
+                    namespace_root(&at.path, &seen.path)
+                };
+                groups.roots = root.iter().map(|at| (at.hierarchy.clone(), find(at))).collect();
+            }
+            let mut stayed = false;
+            for tid in tids {
+                let found = match told.get(&tid).filter(|_| tid != pid && stayed) {
+                    Some(found) => Rc::clone(found),
                     None => match cgroup::of(pid, tid) {
                         Err(error) if error.is_gone() => continue,
-                        found => found?,
+                        found => found?.into(),
                     },
                 };
-                groups.told.insert(tid, found.clone());
-                for at in found {
-                    let path = groups.outer(&at);
-                    let there = groups.members.entry(at.hierarchy).or_default();
-                    there.entry(path).or_default().push((pid, tid));
+                if tid == pid {
+                    stayed = told.get(&pid) == Some(&found);
                 }
+                let place = places.iter_mut().find(|(at, _)| Rc::ptr_eq(at, &found) || *at == found);
+                let found = match place {
+                    Some((at, there)) => {
+                        there.push((pid, tid));
+                        Rc::clone(at)
+                    }
+                    None => {
+                        places.push((Rc::clone(&found), vec![(pid, tid)]));
+                        found
+                    }
+                };
+                groups.told.insert(tid, found);
+            }
+        }
+        for (place, threads) in places {
+            for at in &*place {
+                let path = groups.outer(at);
+                let there = groups.members.entry(at.hierarchy.clone()).or_default();
+                there.entry(path).or_default().extend(&threads);
             }
         }
         Ok(groups)

@@ -218,12 +218,12 @@ impl Drop for Freeze {
     }
 }
 
-/// Asks all threads of `pids` to stop, without waiting for them: they may be frozen. The threads.
-pub(crate) fn ask(pids: &[i32]) -> CaptureResult<BTreeSet<i32>> {
+/// Asks all threads of `pids` to stop, without waiting for them: they may be frozen. The threads. Those of `ordinary` are known to be no workers of the kernel's.
+pub(crate) fn ask(pids: &[i32], ordinary: &BTreeSet<i32>) -> CaptureResult<BTreeSet<i32>> {
     let mut asked = Vec::new();
     for &pid in pids {
         let freeze = Freeze { pid, stopped: Vec::new(), stopped_by: None };
-        for tid in threads::list(pid).unwrap_or_default() {
+        for tid in threads::list_beyond(pid, ordinary).unwrap_or_default() {
             match freeze.seize(tid) {
                 Ok(true) => asked.push((pid, tid)),
                 Ok(false) => {}

@@ -1,10 +1,10 @@
 //! The processes of a job: found from its root downwards, and stopped as one.
-use crate::capture;
 use crate::cgroups::{FrozenGroups, Standstill};
 use crate::dead_task::capture_dead_task;
 use crate::error::{CaptureError, CaptureResult};
 use crate::freeze::{self, Freeze, Known, STOP_LIMIT};
 use crate::orphans::{Orphans, Search};
+use crate::{capture, departed};
 use ckpt_image::record::DeadTaskV1;
 use ckpt_sys::inject::Scratch;
 use ckpt_sys::proc::{stand_in, stat::Stat, threads};
@@ -13,16 +13,16 @@ use std::time::{Duration, Instant};
 
 /// The living processes of the job, the root first, parents before their children. They run on all the while, so some may be gone by now.
 pub(crate) fn members(root: i32, orphans: &Orphans) -> Vec<i32> {
-    find_members(root, &Search::new(root, orphans))
+    find_members(root, &Search::new(root, orphans), &BTreeSet::new())
 }
 
-fn find_members(root: i32, search: &Search<'_>) -> Vec<i32> {
+fn find_members(root: i32, search: &Search<'_>, ordinary: &BTreeSet<i32>) -> Vec<i32> {
     let mut found = vec![root];
     let mut known = BTreeSet::from([root]);
     let mut at = 0;
     loop {
         let new = match found.get(at) {
-            Some(&pid) => threads::children(pid).unwrap_or_default(),
+            Some(&pid) => threads::children_beyond(pid, ordinary).unwrap_or_default(),
             None => search.find(&known),
         };
         let all = at >= found.len();
@@ -80,17 +80,18 @@ impl Tree {
         ordinary: BTreeSet<i32>,
     ) -> CaptureResult<Self> {
         let mut search = Search::new(root, orphans);
-        let found = find_members(root, &search);
+        let found = find_members(root, &search, &ordinary);
         search.exclude_strangers(&found.iter().copied().collect());
         let since = Instant::now();
         let mut known = Known { asked: BTreeSet::new(), ordinary };
         if !frozen.is_empty() {
-            known.asked = freeze::ask(&found)?;
+            known.asked = freeze::ask(&found, &known.ordinary)?;
             frozen.thaw()?;
         } else if let Some(mut standstill) = standstill {
             standstill.begin()?;
             capture::point("capture.standstill")?;
-            known.asked = freeze::ask(&find_members(root, &search))?;
+            let found = find_members(root, &search, &known.ordinary);
+            known.asked = freeze::ask(&found, &known.ordinary)?;
         }
         let (freeze, leftovers) = freeze::begin_recovered(root, &known)?;
         let members = vec![Member { freeze, parent: 0, leftovers }];
@@ -133,6 +134,13 @@ impl Tree {
     /// Their pids.
     pub(crate) fn pids(&self) -> Vec<i32> {
         self.members.iter().map(Member::pid).collect()
+    }
+
+    /// Their pids and threads.
+    pub(crate) fn threads(&self) -> impl Iterator<Item = (i32, Vec<i32>)> {
+        self.members
+            .iter()
+            .map(|member| (member.pid(), departed::with_leader(member.pid(), member.freeze.tids())))
     }
 
     /// The groups that are frozen but for the tree.

@@ -2,6 +2,8 @@
 use super::stat::Stat;
 use crate::error::{SysError, SysResult};
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read};
 
 /// The ids of the threads of `pid`, the leader's first; without those that the kernel runs there for itself (io_uring's workers): they have no state, and what
 /// disturbs them disturbs the program's requests.
@@ -37,7 +39,12 @@ fn is_worker(pid: i32, tid: i32) -> bool {
 
 /// The children of `pid`, of all its threads.
 pub fn children(pid: i32) -> SysResult<Vec<i32>> {
-    children_of(pid, &list(pid)?)
+    children_beyond(pid, &BTreeSet::new())
+}
+
+/// As [`children`]; threads of `known` are known not to be the kernel's.
+pub fn children_beyond(pid: i32, known: &BTreeSet<i32>) -> SysResult<Vec<i32>> {
+    children_of(pid, &list_beyond(pid, known)?)
 }
 
 /// The children of `pid` that its threads `tids` have.
@@ -45,17 +52,27 @@ pub fn children_of(pid: i32, tids: &[i32]) -> SysResult<Vec<i32>> {
     let mut found = Vec::new();
     for tid in tids {
         let path = format!("/proc/{pid}/task/{tid}/children");
-        match std::fs::read_to_string(&path) {
+        match read_children(&path).map_err(|error| SysError::new("read", path, error)) {
             Ok(text) => {
                 found.extend(text.split_ascii_whitespace().filter_map(|word| word.parse::<i32>().ok()))
             }
-            Err(error) => {
-                let error = SysError::new("read", path, error);
-                if !error.is_gone() {
-                    return Err(error);
-                }
-            }
+            Err(error) if error.is_gone() => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(found)
+}
+
+/// Most threads have no children: they are asked in the job's pause, with as few calls as can be.
+fn read_children(path: &str) -> io::Result<String> {
+    // Less than half of the kernel's own buffer, which it fills as long as another pid fits: then there are no more.
+    const FEW: usize = 2048;
+    let mut file = File::open(path)?;
+    let mut text = [0; FEW];
+    let got = file.read(&mut text)?;
+    let mut text = String::from_utf8_lossy(&text[..got]).into_owned();
+    if got == FEW {
+        file.read_to_string(&mut text)?;
+    }
+    Ok(text)
 }
