@@ -6,8 +6,8 @@ use ckpt_image::{CheckpointId, Store};
 use ckpt_restore::RestoreRequest;
 use std::os::fd::OwnedFd;
 
-/// Bytes of memory, about, that it takes to read the page index of a larger job.
-const HEAP: usize = 16 << 20;
+/// Bytes of memory, about, that it takes to read the page index of a job of some GiB.
+const HEAP: usize = 6 << 20;
 
 pub(super) fn restore(order: RestoreOrder, _: Vec<OwnedFd>) -> Outcome<Report<RestoreReport>> {
     let store = Store::open(&order.store)?;

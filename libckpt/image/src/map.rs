@@ -147,7 +147,8 @@ impl<V: Value> ExtentMap<V> {
 
     /// Of extents in any order; None if two of them have a page in common.
     pub(crate) fn of(mut all: Vec<(Space, Extent<V>)>) -> Option<Self> {
-        all.sort_unstable_by_key(|(space, e)| (*space, e.first));
+        // A few lists that rise, one after the other: a stable sort only merges them.
+        all.sort_by_key(|(space, e)| (*space, e.first));
         let overlap =
             |pair: &[(Space, Extent<V>)]| pair[0].0 == pair[1].0 && pair[0].1.end() > pair[1].1.first;
         if all.windows(2).any(overlap) {
@@ -184,6 +185,13 @@ impl<V: Value> ExtentMap<V> {
             row.extents()
         };
         ExtentMap { spaces: self.spaces.iter().map(|(space, extents)| (*space, row(extents))).collect() }
+    }
+
+    /// Gives each extent another value, such that those in a row still follow from each other.
+    pub(crate) fn replace(&mut self, mut value: impl FnMut(V) -> V) {
+        self.spaces
+            .values_mut()
+            .for_each(|extents| extents.iter_mut().for_each(|e| e.value = value(e.value)));
     }
 
     /// The extents that are wanted.
@@ -254,17 +262,17 @@ impl<V: Value> ExtentMap<V> {
     }
 
     /// Puts all of `other` over it.
-    pub(crate) fn overlay(&mut self, other: &Self) {
+    pub(crate) fn overlay(&mut self, other: Self) {
         // An insertion takes some times longer than to pass an extent by.
-        const FEW: usize = 16;
-        for (space, over) in &other.spaces {
-            let under = self.spaces.entry(*space).or_default();
-            if over.len() > under.len() / FEW {
-                *under = laid_over(under, over);
-                continue;
-            }
-            for e in over.iter() {
-                self.insert(*space, e.first, e.count, e.value);
+        const FEW: usize = 128;
+        for (space, over) in other.spaces {
+            let under = self.spaces.entry(space).or_default();
+            if under.is_empty() {
+                *under = over;
+            } else if over.len() > under.len() / FEW {
+                *under = laid_over(under, &over);
+            } else {
+                over.iter().for_each(|e| self.insert(space, e.first, e.count, e.value));
             }
         }
     }
@@ -378,12 +386,42 @@ mod tests {
             let mut wanted = under.clone();
             over.iter().for_each(|(space, e)| wanted.insert(space, e.first, e.count, e.value));
             let mut got = under.clone();
-            got.overlay(&over);
+            got.overlay(over.clone());
             assert!(got.iter().eq(wanted.iter()), "{under:?} {over:?}");
             let again = ExtentMap::of(got.iter().collect::<Vec<_>>().into_iter().rev().collect());
             assert!(again.expect("no page twice").iter().eq(wanted.iter()));
         }
         assert!(ExtentMap::of(vec![(S, extent_at(0, 3)), (S, extent_at(2, 3))]).is_none());
+    }
+
+    #[test]
+    fn a_map_of_many_rows_is_as_one_page_after_the_other() {
+        let mut number = 0x2545_f491_4f6c_dd1d_u64;
+        let mut next = |below: u64| {
+            number ^= number << 13;
+            number ^= number >> 7;
+            number ^= number << 17;
+            number % below
+        };
+        let (mut map, mut pages) = (ExtentMap::default(), BTreeMap::new());
+        for slot in 0..40_000 {
+            let (first, count) = (next(8000), next(6));
+            if next(4) == 0 {
+                map.remove(S, first..first + count);
+                (first..first + count).for_each(|page| drop(pages.remove(&page)));
+            } else {
+                map.insert(S, first, count, at(10 * slot));
+                pages.extend((0..count).map(|n| (first + n, at(10 * slot + n))));
+            }
+        }
+        let mut of_each = BTreeMap::new();
+        for (_, e) in map.iter() {
+            of_each.extend((0..e.count).map(|n| (e.first + n, e.value.advance(n))));
+        }
+        assert_eq!(of_each, pages);
+        let (from, to) = (1234, 5678);
+        let within: u64 = map.range(S, from..to).map(|e| e.count).sum();
+        assert_eq!(within, u64::try_from(pages.range(from..to).count()).unwrap());
     }
 
     fn extent_at(first: u64, count: u64) -> Extent<Place> {

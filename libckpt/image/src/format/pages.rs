@@ -252,10 +252,3 @@ fn pack_name(field: &[u8]) -> Result<String, &'static str> {
     }
     String::from_utf8(field[..length].to_vec()).map_err(|_| "a pack's name that is none")
 }
-
-impl PagesFile {
-    /// The same index with other numbers for its packs.
-    pub(crate) fn renumbered(&self, number: impl Fn(u32) -> u32) -> ExtentMap<Place> {
-        self.map.with(|place| place.renumbered(&number))
-    }
-}

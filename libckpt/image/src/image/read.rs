@@ -108,8 +108,8 @@ impl Store {
 
     /// As [`Store::image`], whatever its records are.
     pub(crate) fn open_image(&self, id: &CheckpointId) -> Result<Image, StoreError> {
-        let layers = self.layers(id)?;
-        let (packs, pages) = resolve(&layers);
+        let mut layers = self.layers(id)?;
+        let (packs, pages) = resolve(&mut layers);
         let used = pages.used(packs.files.len());
         let open = packs.files.iter().zip(used).map(|(file, used)| {
             used.then(|| PackReader::open(self.layout.data_file(file), file, self.layout.id)).transpose()

@@ -36,6 +36,10 @@ impl<V: Value> Extents<V> {
         self.rows.iter().flatten().copied()
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Extent<V>> {
+        self.rows.iter_mut().flatten()
+    }
+
     /// Those that begin at `page` or later, and the last one that begins before it.
     pub(super) fn around(&self, page: u64) -> impl Iterator<Item = Extent<V>> {
         let row = self.row(page);

@@ -42,9 +42,18 @@ impl PackSet {
 impl Layer {
     /// Its map with the pack numbers of `packs`.
     pub(crate) fn map(&self, packs: &mut PackSet) -> ExtentMap<Place> {
-        let numbers: Vec<u32> = self.manifest.file(Role::Pack).map(|f| packs.number(f)).collect();
-        self.index.renumbered(|local| usize::try_from(local).map_or(u32::MAX, |n| numbers[n]))
+        let numbers = self.pack_numbers(packs);
+        self.index.map.with(|place| place.renumbered(|local| number_of(&numbers, local)))
     }
+
+    /// The numbers in `packs` of its own packs.
+    fn pack_numbers(&self, packs: &mut PackSet) -> Vec<u32> {
+        self.manifest.file(Role::Pack).map(|f| packs.number(f)).collect()
+    }
+}
+
+fn number_of(numbers: &[u32], local: u32) -> u32 {
+    usize::try_from(local).map_or(u32::MAX, |n| numbers[n])
 }
 
 /// What is on top of a full checkpoint or of another incremental one.
@@ -55,8 +64,8 @@ pub(crate) struct Delta {
 }
 
 impl Delta {
-    /// Puts `newer` on top: what both together change.
-    pub(crate) fn push(&mut self, newer: Self) {
+    /// Puts `newer` on top: what both together change. Pages that are not live any more stay until [`Self::drop_dead`].
+    fn push(&mut self, newer: Self) {
         self.live = match (self.live.take(), newer.live) {
             (None, live) => live,
             (Some(old), Some(new)) => {
@@ -67,11 +76,15 @@ impl Delta {
                 Some(new)
             }
             (Some(mut old), None) => {
-                old.overlay(&newer.map.pages());
+                old.overlay(newer.map.pages());
                 Some(old)
             }
         };
-        self.map.overlay(&newer.map);
+        self.map.overlay(newer.map);
+    }
+
+    /// Forgets what is not live.
+    fn drop_dead(&mut self) {
         if let Some(live) = &self.live {
             self.map = self.map.within(live);
         }
@@ -178,13 +191,19 @@ pub(crate) fn check_digest(
 }
 
 /// What layers in a row change together, and the packs that the changes are in. When the first layer is a full
-/// checkpoint, that is all pages there are.
-pub(crate) fn resolve(layers: &[Layer]) -> (PackSet, Delta) {
+/// checkpoint, that is all pages there are. The layers' own indexes are used up: of many pages, a copy takes as long as what is done with it.
+pub(crate) fn resolve(layers: &mut [Layer]) -> (PackSet, Delta) {
     let mut packs = PackSet::default();
     let mut all = Delta::default();
-    for layer in layers {
-        all.push(Delta { live: layer.index.live.clone(), map: layer.map(&mut packs) });
+    for layer in &mut *layers {
+        let numbers = layer.pack_numbers(&mut packs);
+        let PagesFile { live, mut map, .. } = std::mem::take(&mut layer.index);
+        if numbers.iter().zip(0..).any(|(number, local)| *number != local) {
+            map.replace(|place| place.renumbered(|local| number_of(&numbers, local)));
+        }
+        all.push(Delta { live, map });
     }
+    all.drop_dead();
     if layers.first().is_some_and(|l| l.manifest.kind == Kind::Full) {
         all.drop_absent();
     }

@@ -33,16 +33,17 @@ impl Store {
         }
         loop {
             let (operation, mut staging) = self.stage("merge")?;
-            let layers = self.following(id, || match depth {
+            let mut layers = self.following(id, || match depth {
                 Depth::Parent => self.layer_with_parent(id),
                 Depth::Full => self.layers(id),
             })?;
-            let [bottom, .., top] = layers.as_slice() else {
+            if layers.len() < 2 {
                 // Someone else has made it a full one.
                 return Ok(());
-            };
-            let (packs, delta) = resolve(&layers);
+            }
+            let (packs, delta) = resolve(&mut layers);
             let (packs, index) = index_of(&packs, &delta);
+            let [bottom, .., top] = layers.as_slice() else { return Ok(()) };
             let pages = staging.write_pages(&operation, &index)?;
             let records = top.manifest.file(Role::Records).cloned();
             let new = Manifest {

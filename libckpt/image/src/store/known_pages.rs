@@ -99,7 +99,7 @@ impl ParentPages {
     /// Those of checkpoint `id`, whose packs are pinned in `staging`.
     pub(super) fn open(store: &Store, id: &CheckpointId, staging: &mut Staging) -> Result<Self, StoreError> {
         let (packs, open, map) = store.following(id, || {
-            let (packs, pages) = resolve(&store.layers(id)?);
+            let (packs, pages) = resolve(&mut store.layers(id)?);
             let used = pages.used(packs.files.len());
             let open = packs.files.iter().zip(used).map(|(file, used)| {
                 used.then(|| {

@@ -236,7 +236,7 @@ impl CheckpointWriter {
         if let Some(parent) = self.manifest.parent.as_ref().filter(|_| self.same.need_parent(&self.map)) {
             // From here on no file of the parent's is replaced by another.
             lock = Some(self.store.lock_shared()?);
-            let (theirs, parent) = resolve(&self.store.layers(parent)?);
+            let (theirs, parent) = resolve(&mut self.store.layers(parent)?);
             self.same.resolve(&mut self.map, &mut packs, &theirs, &parent.map);
         } else {
             self.same.resolve(&mut self.map, &mut packs, &PackSet::default(), &ExtentMap::default());
