@@ -63,7 +63,8 @@ static uint64_t look(int pagemap, char *map, uint64_t flags)
 		int got = ioctl(pagemap, PAGEMAP_SCAN, &arg);
 		must(got >= 0, "PAGEMAP_SCAN");
 		regions += (uint64_t)got;
-		at = arg.walk_end;
+		// What it says of the end of the walk may be of an earlier step.
+		at = got < REGIONS ? end : arg.walk_end > found[got - 1].end ? arg.walk_end : found[got - 1].end;
 	}
 	return regions;
 }
@@ -149,6 +150,51 @@ static void stops(void)
 	waitpid(child, NULL, 0);
 }
 
+static void must_stop(pid_t tracee)
+{
+	int status;
+	must(waitpid(tracee, &status, __WALL) == tracee && WIFSTOPPED(status), "waitpid");
+}
+
+// Many that sleep are stopped, all at once; let run, eight at a time, and stopped again, as is who has to answer; and let go.
+static void stops_of_many(void)
+{
+	enum { MANY = 256, LANES = 8, ROUNDS = 20 };
+	static pid_t sleeping[MANY];
+	for (int i = 0; i < MANY; i++) {
+		sleeping[i] = fork();
+		must(sleeping[i] >= 0, "fork");
+		if (sleeping[i] == 0)
+			for (;;)
+				pause();
+	}
+	double total = 0;
+	for (int round = 0; round < ROUNDS; round++) {
+		double begin = now();
+		for (int i = 0; i < MANY; i++)
+			must(ptrace(PTRACE_SEIZE, sleeping[i], 0, 0) == 0 && ptrace(PTRACE_INTERRUPT, sleeping[i], 0, 0) == 0, "PTRACE_SEIZE");
+		for (int i = 0; i < MANY; i++)
+			must_stop(sleeping[i]);
+		for (int first = 0; first < MANY; first += LANES) {
+			for (int i = first; i < first + LANES; i++)
+				must(ptrace(PTRACE_CONT, sleeping[i], 0, 0) == 0 && ptrace(PTRACE_INTERRUPT, sleeping[i], 0, 0) == 0, "PTRACE_CONT");
+			for (int i = first; i < first + LANES; i++)
+				must_stop(sleeping[i]);
+		}
+		for (int i = 0; i < MANY; i++)
+			must(ptrace(PTRACE_DETACH, sleeping[i], 0, 0) == 0, "PTRACE_DETACH");
+		total += now() - begin;
+		// Asleep again.
+		struct timespec while_ = { .tv_nsec = 20000000 };
+		nanosleep(&while_, NULL);
+	}
+	printf("ptrace_stops_of_many_us %.3f\n", total / ROUNDS / MANY);
+	for (int i = 0; i < MANY; i++)
+		kill(sleeping[i], SIGKILL);
+	for (int i = 0; i < MANY; i++)
+		waitpid(sleeping[i], NULL, 0);
+}
+
 // Reads a file that is in the page cache into memory that was never touched.
 static void plain_read(const char *dir)
 {
@@ -181,6 +227,7 @@ int main(int argc, char **argv)
 	must(argc == 2, "usage");
 	faults_and_scans();
 	stops();
+	stops_of_many();
 	plain_read(argv[1]);
 	return 0;
 }
