@@ -4,14 +4,15 @@ use crate::error::{CaptureError, CaptureResult};
 use crate::namespaces::Further;
 use crate::objects::Objects;
 use crate::process::Process;
-use crate::userfaultfd;
 use crate::vma::{self, Files, capture_vma};
+use crate::{pages, userfaultfd};
 use ckpt_dirty::{Tracker, Tracking};
 use ckpt_image::record::{BackingV1, MmId, MmV1, VmaV1};
 use ckpt_sys::inject::{Answers, Batch, Injector};
 use ckpt_sys::proc::maps::Mapping;
 use ckpt_sys::proc::stat::Stat;
 use ckpt_sys::{SysError, arch, proc, ptrace};
+use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
 
 const PR_GET_DUMPABLE: u64 = 3;
@@ -71,10 +72,11 @@ pub(crate) fn capture_mm(
     // Nothing but their flags tells that mappings have been registered since.
     let before = if handles_faults { &[] } else { before };
     let mappings = vma::mappings(pid, &[injector.scratch().range()], before)?;
+    let ours = tracked_by_us(tracker, &mappings);
     for mapping in &mappings {
         let registered = objects.userfaultfds.add_area(pid, mapping);
         if !registered {
-            check_tracking(tracker, mapping)?;
+            check_tracking(tracker, mapping, &ours)?;
         }
         let mut vma = capture_vma(injector, mapping, &files, objects)?;
         if registered {
@@ -101,8 +103,18 @@ pub(crate) fn capture_mm(
     Ok((mm, mappings))
 }
 
-/// Refuses memory that is registered with a userfaultfd that is neither ours nor the job's.
-fn check_tracking(tracker: &Tracker, mapping: &Mapping) -> CaptureResult<()> {
+/// Memory that nobody else tracks writes to: each thread has a mapping or two, which are asked for at once where they touch.
+fn tracked_by_us(tracker: &Tracker, mappings: &[Mapping]) -> Vec<Range<u64>> {
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    for mapping in mappings.iter().filter(|mapping| mapping.has_flag(b"uw")) {
+        pages::push(&mut ranges, mapping.range());
+    }
+    ranges.retain(|range| !tracker.is_foreign(range.clone()));
+    ranges
+}
+
+/// Refuses memory that is registered with a userfaultfd that is neither ours nor the job's. Of what is in `ours` it is known.
+fn check_tracking(tracker: &Tracker, mapping: &Mapping, ours: &[Range<u64>]) -> CaptureResult<()> {
     if mapping.has_flag(b"um") || mapping.has_flag(b"ui") {
         let (reason, remedy) = (
             "its page faults are handled (userfaultfd) by a process that is not of the job",
@@ -110,7 +122,8 @@ fn check_tracking(tracker: &Tracker, mapping: &Mapping) -> CaptureResult<()> {
         );
         return Err(vma::refusal(tracker.pid(), mapping, reason, remedy));
     }
-    if mapping.has_flag(b"uw") && tracker.is_foreign(mapping.range()) {
+    let is_ours = || !pages::within(ours, &mapping.range()).is_empty();
+    if mapping.has_flag(b"uw") && !is_ours() && tracker.is_foreign(mapping.range()) {
         let (reason, remedy) = (
             "a process that is not of the job, or another ckpt, tracks writes to it (userfaultfd)",
             "Save when that has ended, or through the daemon that protects the job",

@@ -408,7 +408,7 @@ mod tests {
             let (first, count) = (next(8000), next(6));
             if next(4) == 0 {
                 map.remove(S, first..first + count);
-                (first..first + count).for_each(|page| drop(pages.remove(&page)));
+                pages.retain(|page, _| !(first..first + count).contains(page));
             } else {
                 map.insert(S, first, count, at(10 * slot));
                 pages.extend((0..count).map(|n| (first + n, at(10 * slot + n))));
