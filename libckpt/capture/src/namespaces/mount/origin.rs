@@ -71,10 +71,26 @@ impl<'a> Finder<'a> {
         if found.anew {
             // Nothing leads there.
             let hidden: Vec<bool> = found.mounts.iter().map(|mount| found.is_hidden(mount)).collect();
+            let shown: Vec<Mount> = found
+                .mounts
+                .iter()
+                .zip(&hidden)
+                .filter(|(_, hidden)| !**hidden)
+                .map(|(mount, _)| mount.clone())
+                .collect();
             let mut hidden = hidden.into_iter();
+            // What is in memory would be lost, where nothing else shows it.
             let is_own = |mount: &Mount| {
+                let is_in = |other: &Mount| {
+                    other.device == mount.device
+                        && match mount.root.ends_with(DELETED) {
+                            true => other.root == mount.root,
+                            false => below(&mount.root, &other.root, b"/").is_some(),
+                        }
+                };
                 IN_MEMORY.contains(&mount.fs_type.as_str())
                     && outer.mounts.iter().all(|other| other.device != mount.device)
+                    && !shown.iter().any(is_in)
             };
             found.mounts.retain(|mount| !hidden.next().unwrap_or(false) || is_own(mount));
         }
