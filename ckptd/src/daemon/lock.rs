@@ -1,6 +1,7 @@
 //! One daemon a store: a lock on the pid file. And none beside the workers of a killed one: a lock that workers inherit.
 use crate::endpoint::Endpoint;
 use crate::failure::{Failure, Outcome};
+use ckpt_sys::proc::stat::Stat;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, fcntl};
 use std::fs::{File, OpenOptions};
@@ -49,8 +50,11 @@ pub(super) fn take(endpoint: &Endpoint, wait: bool) -> Outcome<Taken> {
         if wait && endpoint.connect().is_ok() {
             return Ok(Taken::Served);
         }
-        if !wait || Instant::now() > deadline {
-            let pid = std::fs::read_to_string(&path).unwrap_or_default();
+        let pid = std::fs::read_to_string(&path).unwrap_or_default();
+        // One that was killed as it started a worker is held for a moment by what is to become that.
+        let lives = |pid: i32| Stat::of(pid, pid).is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X'));
+        let is_held = !wait && pid.trim().parse().map_or(true, lives);
+        if is_held || Instant::now() > deadline {
             let who = match pid.trim() {
                 "" => "another ckptd".to_owned(),
                 pid => format!("ckptd (pid {pid})"),
