@@ -42,7 +42,6 @@ impl Injector<'_> {
         }
         let xstate = ptrace::xstate(self.tid)?;
         self.lay_frame(&xstate)?;
-        self.stands = false;
         self.stand()?;
         let prot = u64::from((libc::PROT_READ | libc::PROT_WRITE).unsigned_abs());
         let args = [self.scratch.data().get(), DATA_SIZE, prot, 0, 0, 0];
@@ -53,11 +52,9 @@ impl Injector<'_> {
 
     /// Has the thread stand where it recovers by itself, whatever happens to us.
     pub(super) fn stand(&mut self) -> InjectResult<()> {
-        if !self.stands {
-            let recovery = self.entry.offset(arch::SYSCALL_INSN_SIZE).get();
-            ptrace::set_gpr(self.tid, &self.saved.with_syscall(recovery, 0, [0; 6]))?;
-            self.stands = true;
-        }
+        let recovery = self.entry.offset(arch::SYSCALL_INSN_SIZE).get();
+        ptrace::set_gpr(self.tid, &self.saved.with_syscall(recovery, 0, [0; 6]))?;
+        self.stands = true;
         self.block(ALL_SIGNALS)?;
         self.lift_net();
         fault::point("inject", "held");
