@@ -9,8 +9,10 @@
 //!
 //! Architecture invariant: nothing here knows what a checkpoint is.
 mod error;
+mod full;
 mod install;
 mod pages;
+mod parts;
 mod tracker;
 mod tracking;
 

@@ -1,7 +1,7 @@
 //! Dirty pages of one process.
 use crate::error::DirtyResult;
-use crate::install;
 use crate::pages::{Kind, Pages, push};
+use crate::{full, install, parts};
 use ckpt_sys::inject::Injector;
 use ckpt_sys::pagemap::{CHECK_WPASYNC, PageRegion, Pagemap, Query, WP_MATCHING, category};
 use ckpt_sys::proc::maps;
@@ -25,47 +25,11 @@ pub struct Tracker {
     knows_guards: bool,
 }
 
-/// Bytes of memory that are worth a thread to look through.
-const PART: u64 = 512 << 20;
-
-/// As [`Pagemap::scan`], with several threads if there is much to look through.
-fn scan_in_parts(
-    pagemap: &Pagemap,
-    range: Range<u64>,
-    query: Query,
-    found: &mut Vec<PageRegion>,
-) -> SysResult<()> {
-    let worth = (range.end - range.start) / PART;
-    if worth < 2 {
-        return pagemap.scan(range, query, found);
-    }
-    let processors =
-        std::thread::available_parallelism().map_or(1, |count| u64::try_from(count.get()).unwrap_or(1));
-    let parts = processors.min(worth);
-    let size = ((range.end - range.start) / parts).next_multiple_of(4096);
-    let part = |number: u64| {
-        let start = range.start + number * size;
-        start..(start + size).min(range.end)
-    };
-    std::thread::scope(|scope| {
-        let look = move |range: Range<u64>| {
-            let mut found = Vec::new();
-            pagemap.scan(range, query, &mut found).map(|()| found)
-        };
-        let others: Vec<_> = (1..parts).map(|number| scope.spawn(move || look(part(number)))).collect();
-        pagemap.scan(part(0), query, found)?;
-        for other in others {
-            found.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
-        }
-        Ok(())
-    })
-}
-
 /// Bytes between two dirty pages that it takes as long to look through as to ask the kernel once more.
 const GAP: u64 = 512 << 12;
 
 /// Stretches of memory that have all of `ranges`, which rise, and little else.
-fn spans(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+pub(crate) fn spans(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut spans: Vec<Range<u64>> = Vec::new();
     for range in ranges {
         match spans.last_mut() {
@@ -121,6 +85,7 @@ impl Tracker {
             outcome => outcome.map(|()| true)?,
         };
         self.pagemap = Some(pagemap);
+        full::prepare();
         if self.uffd.is_some() && !self.belongs_here()? {
             tracing::debug!(pid = self.pid, "the userfaultfd is of another address space");
             self.uffd = None;
@@ -175,8 +140,7 @@ impl Tracker {
     /// The pages of the mapping `range` of a process that is stopped. Dirty ones are protected, so that the next look finds only pages written
     /// from now on.
     pub fn collect(&mut self, range: Range<u64>, kind: Kind) -> SysResult<Pages> {
-        let mut regions = Vec::new();
-        self.scan(range.clone(), self.remarkable(kind), &mut regions)?;
+        let regions = self.look(range.clone(), kind)?;
         let mut pages = Pages::sort(range.clone(), &regions, kind, &self.doubtful);
         if self.uffd.is_none() {
             // Somebody else's protection tells nothing of ours.
@@ -193,6 +157,21 @@ impl Tracker {
             }
         }
         Ok(pages)
+    }
+
+    /// What there is to tell of the pages of a mapping: of all but those that are there and have not been written.
+    fn look(&self, range: Range<u64>, kind: Kind) -> SysResult<Vec<PageRegion>> {
+        // Before Linux 6.9 the quick look takes some pages that are on their way elsewhere for others.
+        if kind == Kind::Anonymous && self.uffd.is_some() && self.knows_guards {
+            match full::look(self, range.clone()) {
+                // Registered by somebody else's rules, or not at all.
+                Err(error) if error.errno() == Some(Errno::EPERM) => {}
+                outcome => return outcome,
+            }
+        }
+        let mut regions = Vec::new();
+        self.scan(range, self.remarkable(kind), &mut regions)?;
+        Ok(regions)
     }
 
     /// Pages written since the last look in `range` of a process that runs, protected anew. What the process does to its mappings meanwhile
@@ -282,15 +261,24 @@ impl Tracker {
     }
 
     fn scan(&self, range: Range<u64>, query: Query, found: &mut Vec<PageRegion>) -> SysResult<()> {
+        let look = |range: Range<u64>| self.scan_part(range, query);
+        found.extend(parts::look_in_parts(range, look)?.into_iter().flatten());
+        Ok(())
+    }
+
+    /// As [`Self::scan`], with this thread alone.
+    pub(crate) fn scan_part(&self, range: Range<u64>, query: Query) -> SysResult<Vec<PageRegion>> {
+        let mut found = Vec::new();
         match &self.pagemap {
-            Some(pagemap) => scan_in_parts(pagemap, range, query, found),
-            None => scan_in_parts(&Pagemap::open(self.pid)?, range, query, found),
-        }
+            Some(pagemap) => pagemap.scan(range, query, &mut found),
+            None => Pagemap::open(self.pid)?.scan(range, query, &mut found),
+        }?;
+        Ok(found)
     }
 
     /// All but the pages that are there, are the program's own, and have not been written. The kernel takes several times as long to tell of a page as to pass it
     /// by, and those are the most.
-    fn remarkable(&self, kind: Kind) -> Query {
+    pub(crate) fn remarkable(&self, kind: Kind) -> Query {
         use category::{FILE, GUARD, PFNZERO, PRESENT, SWAPPED, WPALLOWED, WRITTEN};
         let guard = if self.knows_guards { GUARD } else { 0 };
         let file = if kind == Kind::PrivateFile { FILE } else { 0 };

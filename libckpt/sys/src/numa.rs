@@ -1,5 +1,6 @@
 //! numa(7): nodes, and what mempolicy(2) calls have for them.
 use crate::error::{SysError, SysResult};
+use crate::raw;
 
 /// MPOL_DEFAULT: no policy.
 pub const DEFAULT: u32 = 0;
@@ -36,6 +37,28 @@ pub fn mask(nodes: &[u32]) -> [u8; NODES_SIZE] {
     mask
 }
 
+/// Which of the pages at these addresses of process `pid` are in memory (move_pages(2), which without nodes only looks). One of zeros that was never written, one that
+/// is in swap space, and one that is not there are not.
+///
+/// # Errors
+/// ENOSYS: the kernel was built without NUMA. EPERM: the process may not be traced.
+pub fn in_memory(pid: i32, addresses: &[u64]) -> SysResult<Vec<bool>> {
+    let mut nodes = vec![0i32; addresses.len()];
+    let pointer = |address: usize| u64::try_from(address).unwrap_or(0);
+    let args = [
+        i64::from(pid).cast_unsigned(),
+        pointer(addresses.len()),
+        pointer(addresses.as_ptr().expose_provenance()),
+        0,
+        pointer(nodes.as_mut_ptr().expose_provenance()),
+        0,
+    ];
+    // SAFETY: the kernel reads as many addresses as there are, and writes an int for each.
+    unsafe { raw::syscall(libc::SYS_move_pages, args) }
+        .map_err(|errno| SysError::new("move_pages", format!("pid {pid}"), errno))?;
+    Ok(nodes.into_iter().map(|node| node >= 0).collect())
+}
+
 /// The nodes of this machine that have memory. Without NUMA: node 0.
 pub fn with_memory() -> SysResult<Vec<u32>> {
     let path = "/sys/devices/system/node/has_memory";
@@ -61,6 +84,18 @@ fn parse(text: &str) -> Option<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_that_was_written_is_in_memory_and_others_are_not() {
+        let area = memmap2::MmapMut::map_anon(4 * 4096);
+        let Ok(mut area) = area else { panic!("no memory") };
+        area[4096] = 1;
+        let at = |page: usize| u64::try_from(area.as_ptr().addr() + page * 4096).unwrap();
+        match in_memory(std::process::id().cast_signed(), &[at(0), at(1), at(2)]) {
+            Ok(found) => assert_eq!(found, [false, true, false]),
+            Err(error) => assert_eq!(error.errno(), Some(nix::errno::Errno::ENOSYS)),
+        }
+    }
 
     #[test]
     fn masks_and_lists() {

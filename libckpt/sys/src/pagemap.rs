@@ -1,10 +1,12 @@
 //! PAGEMAP_SCAN (Documentation/admin-guide/mm/pagemap.rst, kernel 6.7): which pages exist and which were written, and
 //! write-protection of what was found, in one call.
 use crate::error::{SysError, SysResult};
+use crate::uffd;
+use memmap2::MmapMut;
 use nix::errno::Errno;
 use std::fs::File;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 
 /// Categories of pages.
@@ -98,6 +100,22 @@ pub enum Absent {
 pub mod marker {
     /// Access is a SIGBUS (UFFDIO_POISON).
     pub const POISONED: u64 = 1 << 1;
+}
+
+/// Whether a scan for what was written tells of memory that has no page table, as newer kernels do, and some of the stable ones (since July 2026): it looks at memory of this process.
+pub fn tells_of_missing_tables() -> SysResult<bool> {
+    const TABLE: u64 = 2 << 20;
+    let failed = |error| SysError::new("mmap", "memory to try a scan on", error);
+    let area = MmapMut::map_anon(usize::try_from(2 * TABLE).unwrap_or(0)).map_err(failed)?;
+    let first = u64::try_from(area.as_ptr().expose_provenance()).unwrap_or(0);
+    let start = first.next_multiple_of(TABLE);
+    let userfaultfd = uffd::of_this_process()?;
+    uffd::enable_wp_async(userfaultfd.as_fd())?;
+    uffd::register_wp(userfaultfd.as_fd(), first..first + 2 * TABLE)?;
+    let query = Query { all: category::WRITTEN, report: category::WRITTEN, ..Query::default() };
+    let mut found = Vec::new();
+    Pagemap::open(std::process::id().cast_signed())?.scan(start..start + TABLE, query, &mut found)?;
+    Ok(found.iter().any(|region| region.start == start && region.end == start + TABLE))
 }
 
 /// A process's page map.

@@ -3,8 +3,9 @@
 //! A userfaultfd belongs to the address space of the process that made it; whoever holds the descriptor may register and
 //! unregister mappings of that address space. Closing the last descriptor undoes all of it.
 use crate::error::{SysError, SysResult};
+use crate::raw;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 const UFFD_API: u64 = 0xaa;
 const UFFDIO_API: u64 = 0xc018_aa3f;
@@ -56,6 +57,16 @@ pub(crate) fn ioctl<T>(
         return Err(SysError::last(name, object));
     }
     Ok(())
+}
+
+/// A userfaultfd of this process, for faults of programs only; no handshake is made.
+pub fn of_this_process() -> SysResult<OwnedFd> {
+    let flags = [O_CLOEXEC | USER_MODE_ONLY, 0, 0, 0, 0, 0];
+    // SAFETY: no pointers.
+    let fd = unsafe { raw::syscall(libc::SYS_userfaultfd, flags) };
+    let fd = fd.map_err(|errno| SysError::new("userfaultfd", "this process", errno))?;
+    // SAFETY: the kernel has just returned this descriptor to us.
+    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).unwrap_or(-1)) })
 }
 
 /// Agrees on the features of a new userfaultfd: asynchronous write-protection of every kind of memory.

@@ -1,6 +1,7 @@
 //! Anonymous memory of a real process.
 use crate::common::{PAGE, PRIVATE, RW, pages, with_target};
 use ckpt_dirty::Kind;
+use std::ops::Range;
 
 #[test]
 fn only_written_pages_are_dirty_again() {
@@ -41,6 +42,61 @@ fn dropped_and_zero_pages_are_not_populated() {
         let now = tracker.collect(all.clone(), Kind::Anonymous).unwrap();
         assert_eq!(now.dirty, [pages(&all, 5, 6)]);
     });
+}
+
+/// Pages that a page table has entries for.
+const TABLE: u64 = 512;
+
+/// Looks at a full mapping of many page tables, some of which are given back as a whole.
+fn whole_tables_are_dropped(advice: i32) {
+    with_target(|_, remote, tracker| {
+        let room = remote.mmap(50 * TABLE * PAGE, RW, PRIVATE);
+        let start = room.start.next_multiple_of(TABLE * PAGE);
+        let all = start..start + 48 * TABLE * PAGE;
+        remote.madvise(all.clone(), advice);
+        remote.write(all.clone());
+        tracker.collect(all.clone(), Kind::Anonymous).unwrap();
+        let clean = tracker.collect(all.clone(), Kind::Anonymous).unwrap();
+        assert_eq!((clean.populated, clean.dirty), (vec![all.clone()], vec![]));
+
+        remote.madvise(pages(&all, 3 * TABLE, 5 * TABLE), libc::MADV_DONTNEED);
+        remote.madvise(pages(&all, 40 * TABLE, 41 * TABLE), libc::MADV_DONTNEED);
+        remote.madvise(pages(&all, 7 * TABLE + 9, 7 * TABLE + 11), libc::MADV_DONTNEED);
+        remote.write(pages(&all, 20 * TABLE - 1, 20 * TABLE + 1));
+        remote.poke(all.start + 4 * TABLE * PAGE);
+        let now = tracker.collect(all.clone(), Kind::Anonymous).unwrap();
+        let there = [
+            pages(&all, 0, 3 * TABLE),
+            pages(&all, 4 * TABLE, 4 * TABLE + 1),
+            pages(&all, 5 * TABLE, 7 * TABLE + 9),
+            pages(&all, 7 * TABLE + 11, 40 * TABLE),
+            pages(&all, 41 * TABLE, 48 * TABLE),
+        ];
+        // One write to a huge page may be one of all its pages.
+        let holds = |wanted: &[Range<u64>], found: &[Range<u64>]| {
+            wanted
+                .iter()
+                .all(|page| found.iter().any(|range| range.start <= page.start && page.end <= range.end))
+        };
+        assert!(holds(&there, &now.populated), "{:x?}", now.populated);
+        assert!(!holds(&[pages(&all, 3 * TABLE, 3 * TABLE + 1)], &now.populated));
+        assert!(!holds(&[pages(&all, 7 * TABLE + 9, 7 * TABLE + 10)], &now.populated));
+        assert!(!holds(&[pages(&all, 40 * TABLE + 5, 40 * TABLE + 6)], &now.populated));
+        assert!(holds(&[there[1].clone(), pages(&all, 20 * TABLE - 1, 20 * TABLE + 1)], &now.dirty));
+        let bytes: u64 = now.dirty.iter().map(|range| range.end - range.start).sum();
+        assert!(bytes <= 4 * TABLE * PAGE, "{:x?}", now.dirty);
+        assert!(tracker.collect(all, Kind::Anonymous).unwrap().dirty.is_empty());
+    });
+}
+
+#[test]
+fn page_tables_that_are_given_back() {
+    whole_tables_are_dropped(libc::MADV_NOHUGEPAGE);
+}
+
+#[test]
+fn huge_pages_that_are_given_back() {
+    whole_tables_are_dropped(libc::MADV_HUGEPAGE);
 }
 
 #[test]
