@@ -4,7 +4,7 @@ use crate::cgroups::{FrozenGroups, Groups, Standstill};
 use crate::clone::Permit;
 use crate::connections::{Held, OutsideConnections};
 use crate::error::{CaptureError, CaptureResult};
-use crate::files::{Ahead, Descriptors, Journal, Reading};
+use crate::files::{Ahead, Descriptors, Journal};
 use crate::interrupted::Earlier;
 use crate::inventory::{self, capture_inventory};
 use crate::message_queue::capture_message_queues;
@@ -356,26 +356,23 @@ fn capture_frozen(
     tree.members().iter().try_for_each(|member| shared.check(member.pid(), member.parent))?;
     let unshared = unshared::capture_unshared(tree.members())?;
     let table_owners = pids.iter().copied().filter(|pid| shared.of(*pid).files == *pid);
-    let descriptors = Descriptors::of(table_owners, ahead)?;
+    let mut descriptors = Descriptors::of(table_owners, ahead)?;
+    point("capture.descriptors")?;
     objects.userfaultfds = Userfaultfds::find(descriptors.with_link(userfaultfd::LINK))?;
     let mut job = Job { tracking, shared, unshared, objects, pids };
     let (mut processes, mut holders, mut tables) = (Vec::new(), Vec::new(), Vec::new());
-    std::thread::scope(|scope| {
-        let mut reading = Some(descriptors.begin(scope));
-        // The root comes last: it keeps the journal of what is changed for a moment while descriptors are looked at.
-        for stopped in stopped.into_iter().rev() {
-            let pid = stopped.process.pid;
-            let (state, process) = stopped.capture(&mut job, before(pid), |job, process, journal| {
-                if let Some(reading) = if pid == root_pid { reading.take() } else { None } {
-                    tables = capture_files(process, &holders, reading, job, journal)?;
-                }
-                Ok(())
-            })?;
-            processes.push(state);
-            holders.push(process);
-        }
-        CaptureResult::Ok(())
-    })?;
+    // The root comes last: it keeps the journal of what is changed for a moment while descriptors are looked at.
+    for stopped in stopped.into_iter().rev() {
+        let pid = stopped.process.pid;
+        let (state, process) = stopped.capture(&mut job, before(pid), |job, process, journal| {
+            if pid == root_pid {
+                tables = capture_files(process, &holders, &mut descriptors, job, journal)?;
+            }
+            Ok(())
+        })?;
+        processes.push(state);
+        holders.push(process);
+    }
     processes.reverse();
     let mapped = || processes.iter().flat_map(ProcessState::mappings);
     files::settle_rings(&mut job.objects, &tables, mapped())?;
@@ -408,7 +405,7 @@ fn capture_frozen(
 fn capture_files(
     root: &Process,
     others: &[Process],
-    reading: Reading<'_, '_>,
+    descriptors: &mut Descriptors,
     job: &mut Job<'_>,
     journal: &Journal<'_>,
 ) -> CaptureResult<Vec<FdTableV1>> {
@@ -416,7 +413,7 @@ fn capture_files(
     let threads = unshared::table_holders(&job.unshared)?;
     let holders: Vec<&Process> =
         all.filter(|process| job.shared.of(process.pid).files == process.pid).chain(&threads).collect();
-    let tables = files::capture_files(&holders, reading, &job.pids, &mut job.objects, journal)?;
+    let tables = files::capture_files(&holders, descriptors, &job.pids, &mut job.objects, journal)?;
     point("capture.files")?;
     Ok(tables)
 }

@@ -61,6 +61,20 @@ pub fn set_owner(fd: BorrowedFd<'_>, owner: Owner) -> SysResult<()> {
     check("fcntl(F_SETOWN_EX)", fd, outcome).map(drop)
 }
 
+/// Who gets the signals of O_ASYNC, and which.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FileOwner {
+    /// Who.
+    pub owner: Owner,
+    /// The signal; 0 is SIGIO.
+    pub signal: i32,
+}
+
+/// Who gets the signals of O_ASYNC, and which.
+pub fn file_owner(fd: BorrowedFd<'_>) -> SysResult<FileOwner> {
+    Ok(FileOwner { owner: owner(fd)?, signal: owner_signal(fd)? })
+}
+
 /// The signal of O_ASYNC; 0 is SIGIO.
 pub fn owner_signal(fd: BorrowedFd<'_>) -> SysResult<i32> {
     // SAFETY: no pointers.

@@ -1,6 +1,6 @@
 //! What is read of descriptors before the pause. Nothing of it keeps a file open: a handle of fdinfo tells of whatever has the number when it is read.
 use super::fdinfo::FdInfo;
-use super::index::{self, Place};
+use super::index;
 use ckpt_sys::descriptor::{self, RaisedLimit};
 use ckpt_sys::kcmp;
 use std::cmp::Ordering;
@@ -17,26 +17,35 @@ const SHORT: usize = 1024;
 /// Descriptors as they were before the pause.
 #[derive(Debug, Default)]
 pub(crate) struct Ahead {
-    known: HashMap<Place, Known>,
-    /// The numbers of each process, those of one file side by side and in the order of kcmp(2).
-    order: HashMap<i32, Vec<i32>>,
+    /// By process; those of one file side by side and in the order of kcmp(2).
+    tables: HashMap<i32, Vec<Known>>,
     limit: Option<RaisedLimit>,
 }
 
+/// A descriptor as it was before the pause.
 #[derive(Debug)]
-struct Known {
+pub(crate) struct Known {
+    /// Its number.
+    pub(crate) fd: i32,
+    /// What the link in /proc said.
+    pub(crate) link: Vec<u8>,
+    /// What fdinfo said.
+    info: FdInfo,
     /// Of fdinfo. None: we may not have as many descriptors.
     handle: Option<File>,
-    link: Vec<u8>,
-    identity: Option<String>,
 }
 
-/// What tells that a descriptor is still of the object that its link named. Other links have to be read again: files are renamed.
-fn identity(link: &[u8], info: &FdInfo) -> Option<String> {
-    if link.starts_with(b"socket:[") || link.starts_with(b"pipe:[") {
-        return Some(format!("{} {}", info.field("mnt_id")?, info.field("ino")?));
+impl Known {
+    /// What fdinfo says of the descriptor now. None: it does not fit, or there is no such descriptor any more.
+    pub(crate) fn info(&self) -> Option<FdInfo> {
+        read_info(self.handle.as_ref()?, Some(&self.info))
     }
-    (link == b"anon_inode:[eventfd]").then(|| info.field("eventfd-id").map(str::to_owned))?
+
+    /// Whether the descriptor, of which fdinfo says `info` now, is still of the object that the link named. Files may have been renamed.
+    pub(crate) fn is_same(&self, info: &FdInfo) -> bool {
+        let identity = self.info.identity(&self.link);
+        identity.is_some() && identity == info.identity(&self.link)
+    }
 }
 
 impl Ahead {
@@ -50,75 +59,55 @@ impl Ahead {
         let mut handles = usize::try_from(limit.most()).unwrap_or(usize::MAX).saturating_sub(2 * duplicates);
         ahead.limit = Some(limit);
         for (pid, list) in lists {
-            let mut by_link: BTreeMap<Vec<u8>, Vec<i32>> = BTreeMap::new();
+            let mut by_link: BTreeMap<Vec<u8>, Vec<Known>> = BTreeMap::new();
             for fd in list {
                 let Ok(link) = index::read_link(pid, fd) else { continue };
                 let Ok(handle) = File::open(format!("/proc/{pid}/fdinfo/{fd}")) else { continue };
-                let Some(info) = read_info(&handle) else { continue };
+                let Some(info) = read_info(&handle, None) else { continue };
                 let handle = (handles > 0).then_some(handle);
                 handles = handles.saturating_sub(1);
-                by_link.entry(link.clone()).or_default().push(fd);
-                let identity = identity(&link, &info);
-                ahead.known.insert((pid, fd), Known { handle, link, identity });
+                by_link.entry(link.clone()).or_default().push(Known { fd, link, info, handle });
             }
-            let order = by_link.into_values().flat_map(|fds| sorted(pid, fds));
-            ahead.order.insert(pid, order.collect());
+            let table = by_link.into_values().flat_map(|same| sorted(pid, same)).collect();
+            ahead.tables.insert(pid, table);
         }
-        let handles = || ahead.known.values().filter_map(|known| known.handle.as_ref());
+        let handles = || ahead.tables.values().flatten().filter_map(|known| known.handle.as_ref());
         if let Some(highest) = handles().max_by_key(|handle| handle.as_raw_fd()) {
-            descriptor::make_room(highest.as_fd(), ahead.known.len() + FEW);
+            descriptor::make_room(highest.as_fd(), ahead.len() + FEW);
         }
         ahead
     }
 
     /// How many descriptors are known.
     pub(crate) fn len(&self) -> usize {
-        self.known.len()
+        self.tables.values().map(Vec::len).sum()
     }
 
-    /// What fdinfo says of a descriptor now.
-    pub(crate) fn info(&self, place: Place) -> Option<FdInfo> {
-        read_info(self.known.get(&place)?.handle.as_ref()?)
-    }
-
-    /// The link of a descriptor of which fdinfo says `info` now, if it must be the same.
-    pub(crate) fn link(&self, place: Place, info: &FdInfo) -> Option<&[u8]> {
-        let known = self.known.get(&place)?;
-        let identity = identity(&known.link, info)?;
-        (known.identity.as_ref() == Some(&identity)).then_some(&known.link)
-    }
-
-    /// The link that a descriptor had before the pause.
-    pub(crate) fn earlier_link(&self, place: Place) -> Option<&[u8]> {
-        Some(&self.known.get(&place)?.link)
-    }
-
-    /// `fds` of process `pid`, those that were known in their order.
-    pub(crate) fn in_order(&self, pid: i32, mut fds: Vec<i32>) -> Vec<i32> {
-        let Some(order) = self.order.get(&pid) else { return fds };
-        let rank: HashMap<i32, usize> = order.iter().enumerate().map(|(rank, fd)| (*fd, rank)).collect();
-        fds.sort_by_key(|fd| rank.get(fd).copied().unwrap_or(usize::MAX));
-        fds
+    /// Those of a process.
+    pub(crate) fn take(&mut self, pid: i32) -> Vec<Known> {
+        self.tables.remove(&pid).unwrap_or_default()
     }
 }
 
-/// None: it does not fit, or the descriptor is closed.
-fn read_info(handle: &File) -> Option<FdInfo> {
+/// What fdinfo says: most often what it `said`.
+fn read_info(handle: &File, said: Option<&FdInfo>) -> Option<FdInfo> {
     let mut text = [0; SHORT];
     let len = handle.read_at(&mut text, 0).ok().filter(|len| (1..SHORT).contains(len))?;
-    FdInfo::parse(str::from_utf8(&text[..len]).ok()?)
+    let text = &text[..len];
+    let same = said.filter(|said| said.is_of(text)).cloned();
+    same.or_else(|| FdInfo::parse(str::from_utf8(text).ok()?))
 }
 
 /// Descriptors with the same link, in the order of kcmp(2).
-fn sorted(pid: i32, fds: Vec<i32>) -> Vec<i32> {
-    let mut sorted: Vec<i32> = Vec::with_capacity(fds.len());
-    for fd in fds {
+fn sorted(pid: i32, all: Vec<Known>) -> Vec<Known> {
+    let mut sorted: Vec<Known> = Vec::with_capacity(all.len());
+    for one in all {
         // An error: one of them has been closed meanwhile. The order is a hint.
-        let is_less = |known: &i32| {
-            kcmp::compare_files((pid, *known), (pid, fd)).is_ok_and(|order| order == Ordering::Less)
+        let is_less = |known: &Known| {
+            kcmp::compare_files((pid, known.fd), (pid, one.fd)).is_ok_and(|order| order == Ordering::Less)
         };
         let at = sorted.partition_point(is_less);
-        sorted.insert(at, fd);
+        sorted.insert(at, one);
     }
     sorted
 }

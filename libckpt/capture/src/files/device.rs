@@ -51,6 +51,9 @@ fn way_to(context: &mut Context<'_>, file: &FoundFile) -> CaptureResult<Vec<u8>>
         }
         return Ok(file.link.clone());
     }
+    if file.leads {
+        return Ok(file.link.clone());
+    }
     let number = minor(file.meta.rdev());
     let usual = STATELESS.iter().position(|known| *known == number).map(|at| NAMES[at].to_vec());
     let mut paths = std::iter::once(file.link.clone()).chain(usual);

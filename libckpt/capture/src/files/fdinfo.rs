@@ -1,5 +1,6 @@
 //! /proc/PID/fdinfo/N.
 use ckpt_image::record::{FileLockV1, LockClassV1};
+use std::sync::Arc;
 
 /// What fdinfo says of a descriptor.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -8,14 +9,27 @@ pub(crate) struct FdInfo {
     pub(crate) position: u64,
     /// O_*, O_CLOEXEC among them when the descriptor has FD_CLOEXEC.
     pub(crate) flags: u32,
-    lines: Vec<String>,
+    inode: Option<Identity>,
+    eventfd: Option<Identity>,
+    text: Arc<str>,
+}
+
+/// What tells an object from others, as long as it is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Identity {
+    /// Of an inode: its mount and its number.
+    Inode(u64, u64),
+    /// Of an eventfd: its id.
+    Eventfd(u64),
 }
 
 impl FdInfo {
     /// Reads the text of fdinfo.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        let mut info = Self { lines, ..Self::default() };
+        let mut info = Self { text: text.into(), ..Self::default() };
+        let inode = info.number("mnt_id").zip(info.number("ino"));
+        info.inode = inode.map(|(mount, inode)| Identity::Inode(mount, inode));
+        info.eventfd = info.number("eventfd-id").map(Identity::Eventfd);
         info.position = u64::try_from(info.field("pos")?.parse::<i64>().ok()?).unwrap_or(0);
         info.flags = u32::from_str_radix(info.field("flags")?, 8).ok()?;
         Some(info)
@@ -23,12 +37,26 @@ impl FdInfo {
 
     /// The value of the line `NAME: VALUE`.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
-        self.lines.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+        self.text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.field(name)?.parse().ok()
+    }
+
+    /// What tells the object of a descriptor with this link from others; None: only that it has this link (all without a file share one inode).
+    pub(crate) fn identity(&self, link: &[u8]) -> Option<Identity> {
+        if link.starts_with(b"anon_inode:") { self.eventfd } else { self.inode }
+    }
+
+    /// Whether it was read from this text.
+    pub(crate) fn is_of(&self, text: &[u8]) -> bool {
+        self.text.as_bytes() == text
     }
 
     /// The lines that begin with `prefix`, without it.
     pub(crate) fn lines<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
-        self.lines.iter().filter_map(move |line| line.strip_prefix(prefix)).map(str::trim)
+        self.text.lines().filter_map(move |line| line.strip_prefix(prefix)).map(str::trim)
     }
 
     /// The locks that are shown, as [`parse_lock`] reads them: without the numbers that the lines have.
@@ -106,6 +134,8 @@ mod tests {
         assert_eq!(info.status_flags(), libc::O_RDWR.unsigned_abs() | 0o100_000);
         assert_eq!(info.field("eventfd-count"), Some("2a"));
         assert_eq!(info.field("eventfd"), None);
+        assert_eq!(info.identity(b"/somewhere"), Some(Identity::Inode(15, 7)));
+        assert_eq!(info.identity(b"anon_inode:[timerfd]"), None);
         assert!(FdInfo::parse("pos:\t1\n").is_none());
     }
 

@@ -1,9 +1,10 @@
 //! The open file descriptions of a job: each once, whatever number of descriptors and messages refer to it.
-use super::fdinfo::FdInfo;
+use super::fdinfo::{FdInfo, Identity};
 use super::reading::Raw;
 use crate::error::{CaptureError, CaptureResult};
 use crate::namespaces::Further;
 use ckpt_image::record::OpenFileId;
+use ckpt_sys::descriptor::FileOwner;
 use ckpt_sys::namespace::{self, Namespace};
 use ckpt_sys::proc::stat::Stat;
 use ckpt_sys::{SysError, kcmp, proc};
@@ -27,10 +28,14 @@ pub(crate) struct FoundFile {
     pub(crate) place: Place,
     /// What the link in /proc says.
     pub(crate) link: Vec<u8>,
+    /// Whether the link is known to lead to it in the mount namespace of the job's root.
+    pub(crate) leads: bool,
     /// What fdinfo says.
     pub(crate) info: FdInfo,
     /// Its inode.
     pub(crate) meta: Metadata,
+    /// Who gets the signals of O_ASYNC, and which.
+    pub(crate) owner: FileOwner,
     /// Our duplicate. What is done to it is done to the job's.
     dup: File,
 }
@@ -47,6 +52,20 @@ impl FoundFile {
     }
 }
 
+/// What descriptions are of.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Object {
+    Known(Identity),
+    /// One of those with this link.
+    Linked(Vec<u8>),
+}
+
+impl Object {
+    fn of(link: &[u8], info: &FdInfo) -> Self {
+        info.identity(link).map_or_else(|| Self::Linked(link.to_vec()), Self::Known)
+    }
+}
+
 /// All descriptions found so far. Ids are given in the order of finding.
 #[derive(Debug, Default)]
 pub(crate) struct FileIndex {
@@ -57,7 +76,9 @@ pub(crate) struct FileIndex {
     held_at: Vec<Vec<Place>>,
     /// The lines on locks that the fdinfo of each holder shows: POSIX locks are shown to their owner only.
     locks: Vec<BTreeSet<String>>,
-    /// By link, in the order of kcmp(2): indices of `files`. Descriptions of one file alone are compared.
+    /// In the order of kcmp(2): indices of `files`. Descriptions of one object alone are compared.
+    by_object: HashMap<Object, Vec<usize>>,
+    /// Indices of `files`.
     by_link: HashMap<Vec<u8>, Vec<usize>>,
     /// Namespaces that the job's root is not in.
     further: Arc<Further>,
@@ -130,9 +151,10 @@ impl FileIndex {
     pub(crate) fn add_descriptor(&mut self, place: Place, raw: Raw) -> CaptureResult<(OpenFileId, bool)> {
         let cloexec = raw.info.cloexec();
         let locks = raw.info.locks();
-        let at = match self.search(place, &raw.link)? {
+        let object = Object::of(&raw.link, &raw.info);
+        let at = match self.search(place, &object)? {
             Ok(at) => at,
-            Err(slot) => self.insert(place, raw, slot),
+            Err(slot) => self.insert(place, raw, object, slot),
         };
         self.held_at[at].push(place);
         self.locks[at].extend(locks);
@@ -143,13 +165,13 @@ impl FileIndex {
     pub(crate) fn add_in_flight(&mut self, dup: OwnedFd) -> CaptureResult<OpenFileId> {
         let pid = std::process::id().cast_signed();
         let fd = dup.as_raw_fd();
-        let link = read_link(pid, fd)?;
-        let at = match self.search((pid, fd), &link)? {
+        let (link, info) = (read_link(pid, fd)?, read_info(pid, fd)?);
+        let object = Object::of(&link, &info);
+        let at = match self.search((pid, fd), &object)? {
             Ok(at) => at,
             Err(slot) => {
-                let info = read_info(pid, fd)?;
                 let locks = info.locks();
-                let at = self.insert((pid, fd), Raw::of_duplicate(link, info, dup)?, slot);
+                let at = self.insert((pid, fd), Raw::of_duplicate(link, info, dup)?, object, slot);
                 self.locks[at].extend(locks);
                 at
             }
@@ -157,9 +179,9 @@ impl FileIndex {
         Ok(self.files[at].id)
     }
 
-    /// Where a description is, or belongs, among those with the same link.
-    fn search(&self, place: Place, link: &[u8]) -> CaptureResult<Result<usize, usize>> {
-        let Some(same) = self.by_link.get(link) else { return Ok(Err(0)) };
+    /// Where a description is, or belongs, among those of the same object.
+    fn search(&self, place: Place, object: &Object) -> CaptureResult<Result<usize, usize>> {
+        let Some(same) = self.by_object.get(object) else { return Ok(Err(0)) };
         let compare = |at: usize| Ok(kcmp::compare_files(self.files[same[at]].place, place)?);
         // They come in this order where it was known before.
         let last = same.len() - 1;
@@ -171,12 +193,13 @@ impl FileIndex {
         Ok(found.map(|at| same[at]))
     }
 
-    fn insert(&mut self, place: Place, raw: Raw, slot: usize) -> usize {
-        let Raw { link, info, meta, dup } = raw;
+    fn insert(&mut self, place: Place, raw: Raw, object: Object, slot: usize) -> usize {
+        let Raw { link, leads, info, meta, owner, dup } = raw;
         let at = self.files.len();
         let id = OpenFileId(u32::try_from(at).unwrap_or(u32::MAX));
-        self.by_link.entry(link.clone()).or_default().insert(slot, at);
-        self.files.push(Arc::new(FoundFile { id, place, link, info, meta, dup }));
+        self.by_object.entry(object).or_default().insert(slot, at);
+        self.by_link.entry(link.clone()).or_default().push(at);
+        self.files.push(Arc::new(FoundFile { id, place, link, leads, info, meta, owner, dup }));
         self.held_at.push(Vec::new());
         self.locks.push(BTreeSet::new());
         at
@@ -326,7 +349,7 @@ mod tests {
         let others: Vec<File> = (0..20).map(|_| File::open("/etc/passwd").unwrap()).collect();
         let mut index = FileIndex::default();
         let mut add = |file: &File| {
-            let raw = Raw::read(pid, process.as_fd(), file.as_raw_fd(), None).unwrap();
+            let raw = Raw::read(pid, process.as_fd(), file.as_raw_fd()).unwrap();
             index.add_descriptor((pid, file.as_raw_fd()), raw).unwrap().0
         };
         let mut ids: Vec<OpenFileId> = others.iter().map(&mut add).collect();

@@ -39,15 +39,15 @@ use crate::objects::Objects;
 use crate::process::Process;
 pub(crate) use ahead::Ahead;
 use ckpt_image::record::{DatagramV1, FdTableId, FdTableV1, FdV1, FileKindV1, OpenFileId, OpenFileV1};
-use ckpt_sys::descriptor::{self, RaisedLimit};
+use ckpt_sys::descriptor::{FileOwner, RaisedLimit};
 use ckpt_sys::mqueue::is_queue;
 use ckpt_sys::pidfd::open as open_pidfd;
 use ckpt_sys::unix_diag::{self, UnixSocket};
 use fdinfo::FdInfo;
 use index::{FileIndex, FoundFile};
 pub(crate) use iouring::{Users as RingUsers, is_ring, quiesce, settle as settle_rings};
+pub(crate) use reading::Descriptors;
 use reading::Raw;
-pub(crate) use reading::{Descriptors, Reading};
 pub(crate) use socket::journal::Journal;
 pub(crate) use socket::packet_ring::{is_of_socket, settle as settle_packet_rings};
 use std::collections::{HashMap, HashSet};
@@ -115,10 +115,10 @@ fn describer(file: &FoundFile) -> Describe {
 }
 
 /// Saves the descriptors of processes of the job that has these `members`, all of whose threads are stopped, and none of which shares its table with another of them.
-/// Most of them have been read, or are being so.
+/// Most of them have been read.
 pub(crate) fn capture_files(
     processes: &[&Process],
-    mut reading: Reading<'_, '_>,
+    descriptors: &mut Descriptors,
     members: &[i32],
     objects: &mut Objects,
     journal: &Journal<'_>,
@@ -126,19 +126,15 @@ pub(crate) fn capture_files(
     let _limit = RaisedLimit::new();
     let mut index = FileIndex::of_job(members, &objects.further);
     let mut tables = Vec::with_capacity(processes.len());
-    let mut read = reading.finish();
+    descriptors.settle();
     for Process { pid, pidfd, .. } in processes {
-        let Some(list) = reading.table(*pid) else {
+        let Some(read) = descriptors.take(*pid) else {
             tables.push(collect(*pid, pidfd.as_fd(), &index::list(*pid)?, &mut index)?);
             continue;
         };
-        let mut fds = Vec::with_capacity(list.len());
-        for &fd in list {
-            let raw = match read.remove(&(*pid, fd)) {
-                Some(read) => read?,
-                None => Raw::read(*pid, pidfd.as_fd(), fd, None)?,
-            };
-            let (file, cloexec) = index.add_descriptor((*pid, fd), raw)?;
+        let mut fds = Vec::with_capacity(read.len());
+        for (fd, raw) in read {
+            let (file, cloexec) = index.add_descriptor((*pid, fd), raw?)?;
             fds.push(FdV1 { fd, cloexec, file });
         }
         fds.sort_unstable_by_key(|entry| entry.fd);
@@ -253,7 +249,7 @@ fn collect(
 ) -> CaptureResult<FdTableV1> {
     let mut fds = Vec::with_capacity(list.len());
     for &fd in list {
-        let raw = Raw::read(pid, process, fd, None);
+        let raw = Raw::read(pid, process, fd);
         match raw.and_then(|raw| index.add_descriptor((pid, fd), raw)) {
             Ok((file, cloexec)) => fds.push(FdV1 { fd, cloexec, file }),
             // Closed since it was listed: only in a process that runs.
@@ -308,24 +304,15 @@ fn describe(context: &mut Context<'_>, file: &FoundFile) -> CaptureResult<OpenFi
         objects.further_files.push((file.id, net));
     }
     let kind = context.index.in_net_of(file, || describer(file)(context, file))?;
-    let (owner, owner_signal) = owner(file)?;
+    let FileOwner { owner, signal } = file.owner;
+    let owner_kind = if owner.id == 0 { 0 } else { owner.kind.unsigned_abs() + 1 };
     Ok(OpenFileV1 {
         id: file.id,
         flags: file.info.status_flags(),
         position: file.info.position,
-        owner,
-        owner_signal,
+        owner: (owner_kind, owner.id),
+        owner_signal: signal,
         locks: locks::capture_locks(context, file)?,
         kind,
     })
-}
-
-/// Who gets the signals of O_ASYNC, and which.
-fn owner(file: &FoundFile) -> CaptureResult<((u32, i32), i32)> {
-    if file.info.flags & libc::O_PATH.unsigned_abs() != 0 {
-        return Ok(((0, 0), 0));
-    }
-    let owner = descriptor::owner(file.dup())?;
-    let kind = if owner.id == 0 { 0 } else { owner.kind.unsigned_abs() + 1 };
-    Ok(((kind, owner.id), descriptor::owner_signal(file.dup())?))
 }

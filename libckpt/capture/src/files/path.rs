@@ -59,7 +59,7 @@ pub(super) fn name(context: &mut Context<'_>, file: &FoundFile) -> CaptureResult
         return Ok(file.link.clone());
     }
     // Opened before the process had mounts of its own.
-    if leads(Path::new(OsStr::from_bytes(&file.link))) {
+    if file.leads || leads(Path::new(OsStr::from_bytes(&file.link))) {
         return Ok(file.link.clone());
     }
     let saved = match &mut context.objects {

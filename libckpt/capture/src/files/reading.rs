@@ -1,136 +1,234 @@
-//! Reading descriptors of stopped processes: it needs no tracer, so other threads do it while the job's threads are asked.
-use super::ahead::Ahead;
+//! Reading the descriptors of stopped processes. It needs no tracer, so several threads do it.
+use super::ahead::{Ahead, Known};
 use super::fdinfo::FdInfo;
 use super::index::{self, Place, show};
-use crate::error::CaptureResult;
-use ckpt_sys::{SysError, pidfd};
-use std::collections::HashMap;
+use super::iouring;
+use crate::error::{CaptureError, CaptureResult};
+use ckpt_sys::descriptor::{self, FileOwner};
+use ckpt_sys::{SysError, pidfd, proc};
+use nix::errno::Errno;
 use std::fs::{File, Metadata};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{Scope, ScopedJoinHandle};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Mutex, PoisonError};
 
 /// Descriptors that are worth a thread.
-const WORTH: usize = 32;
+const WORTH: usize = 64;
 /// Descriptors that a thread takes at a time.
-const PIECE: usize = 8;
+const PIECE: usize = 16;
+/// Threads that are of use: the kernel takes the same locks for all.
+const MOST_THREADS: usize = 2;
 
 /// A descriptor, and what was read of its description.
 #[derive(Debug)]
 pub(crate) struct Raw {
-    /// What the link in /proc says.
+    /// What the link in /proc says, or another name of the file that it had a moment ago.
     pub(crate) link: Vec<u8>,
+    /// Whether the link is known to lead to the file.
+    pub(crate) leads: bool,
     /// What fdinfo says.
     pub(crate) info: FdInfo,
     /// Its inode.
     pub(crate) meta: Metadata,
+    /// Who gets the signals of O_ASYNC.
+    pub(crate) owner: FileOwner,
     /// Our duplicate.
     pub(crate) dup: File,
 }
 
+/// A path that was found to lead to a file, by device and inode: the next descriptor is often of the same.
+type Last = Option<(Vec<u8>, (u64, u64))>;
+
 impl Raw {
     /// Reads descriptor `fd` of process `pid`.
-    pub(crate) fn read(
-        pid: i32,
-        process: BorrowedFd<'_>,
-        fd: i32,
-        ahead: Option<&Ahead>,
-    ) -> CaptureResult<Self> {
-        let info =
-            ahead.and_then(|ahead| ahead.info((pid, fd))).map_or_else(|| index::read_info(pid, fd), Ok)?;
-        let known = ahead.and_then(|ahead| ahead.link((pid, fd), &info)).map(<[u8]>::to_vec);
-        let link = known.map_or_else(|| index::read_link(pid, fd), Ok)?;
-        Self::of_duplicate(link, info, pidfd::getfd(process, fd)?)
+    pub(crate) fn read(pid: i32, process: BorrowedFd<'_>, fd: i32) -> CaptureResult<Self> {
+        let info = index::read_info(pid, fd)?;
+        Self::of_duplicate(index::read_link(pid, fd)?, info, pidfd::getfd(process, fd)?)
+    }
+
+    /// As [`Self::read`], with what is known of it.
+    fn read_known(pid: i32, process: BorrowedFd<'_>, known: &Known, last: &mut Last) -> CaptureResult<Self> {
+        let info = known.info().map_or_else(|| index::read_info(pid, known.fd), Ok)?;
+        let is_same = known.is_same(&info);
+        let link = if is_same { known.link.clone() } else { index::read_link(pid, known.fd)? };
+        let mut raw = Self::of_duplicate(link, info, pidfd::getfd(process, known.fd)?)?;
+        if is_same && raw.link.starts_with(b"/") {
+            raw.leads = raw.find(last);
+            if !raw.leads {
+                raw.link = index::read_link(pid, known.fd)?;
+            }
+        }
+        Ok(raw)
     }
 
     /// Of a descriptor of our own.
     pub(crate) fn of_duplicate(link: Vec<u8>, info: FdInfo, dup: OwnedFd) -> CaptureResult<Self> {
         let dup = File::from(dup);
         let meta = dup.metadata().map_err(|error| SysError::new("fstat", show(&link), error))?;
-        Ok(Self { link, info, meta, dup })
+        let is_handle = info.flags & libc::O_PATH.unsigned_abs() != 0;
+        let owner = if is_handle { FileOwner::default() } else { descriptor::file_owner(dup.as_fd())? };
+        Ok(Self { link, leads: false, info, meta, owner, dup })
+    }
+
+    /// Whether the link leads to the file.
+    fn find(&self, last: &mut Last) -> bool {
+        let file = (self.meta.dev(), self.meta.ino());
+        if last.as_ref().is_some_and(|(link, found)| (link, *found) == (&self.link, file)) {
+            return true;
+        }
+        let found = std::fs::symlink_metadata(std::ffi::OsStr::from_bytes(&self.link));
+        let leads = found.is_ok_and(|found| (found.dev(), found.ino()) == file);
+        if leads {
+            *last = Some((self.link.clone(), file));
+        }
+        leads
     }
 }
 
 /// The descriptors of the tables of a job.
 #[derive(Debug)]
 pub(crate) struct Descriptors {
-    ahead: Ahead,
-    tables: HashMap<i32, Vec<i32>>,
-    all: Vec<(Arc<OwnedFd>, Place)>,
-    next: AtomicUsize,
-    read: Mutex<HashMap<Place, CaptureResult<Raw>>>,
+    tables: Vec<Table>,
+    /// Its end takes time.
+    _ahead: Ahead,
+}
+
+/// The descriptors of a process, those of one file side by side.
+#[derive(Debug)]
+struct Table {
+    pid: i32,
+    process: OwnedFd,
+    entries: Vec<Entry>,
+    /// That all are there which were known, and no others, is only guessed from their number.
+    guessed: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    fd: i32,
+    known: Option<Known>,
+    read: Option<CaptureResult<Raw>>,
+}
+
+impl Entry {
+    fn read(&mut self, pid: i32, process: BorrowedFd<'_>, last: &mut Last) {
+        let read = match &self.known {
+            Some(known) => Raw::read_known(pid, process, known, last),
+            None => Raw::read(pid, process, self.fd),
+        };
+        self.read = Some(read);
+    }
+
+    fn is_closed(&self) -> bool {
+        let Some(Err(CaptureError::Sys(error))) = &self.read else { return false };
+        error.is_gone() || matches!(error.errno(), Some(Errno::EBADF | Errno::ENOENT))
+    }
+
+    fn has_link(&self, link: &[u8]) -> bool {
+        self.read.as_ref().is_some_and(|read| read.as_ref().is_ok_and(|raw| raw.link == link))
+    }
+}
+
+impl Table {
+    fn of(pid: i32, known: Vec<Known>) -> CaptureResult<Self> {
+        let guessed = proc::descriptors(pid)?.is_some_and(|count| count == known.len());
+        let entries = known.into_iter().map(|known| Entry { fd: known.fd, known: Some(known), read: None });
+        let mut table = Self { pid, process: pidfd::open(pid)?, entries: entries.collect(), guessed };
+        if !guessed {
+            table.list()?;
+        }
+        Ok(table)
+    }
+
+    /// Asks the kernel which descriptors there are: it takes long to tell.
+    fn list(&mut self) -> CaptureResult<()> {
+        let mut fds = index::list(self.pid)?;
+        self.entries.retain(|entry| fds.binary_search(&entry.fd).is_ok());
+        self.entries.iter_mut().filter(|entry| entry.is_closed()).for_each(|entry| entry.read = None);
+        let mut there: Vec<i32> = self.entries.iter().map(|entry| entry.fd).collect();
+        there.sort_unstable();
+        fds.retain(|fd| there.binary_search(fd).is_err());
+        self.entries.extend(fds.into_iter().map(|fd| Entry { fd, known: None, read: None }));
+        self.guessed = false;
+        Ok(())
+    }
 }
 
 impl Descriptors {
     /// Of stopped processes, none of which shares its table with another. To be made before anything is run in them: that may need a descriptor for a moment.
-    pub(crate) fn of(pids: impl Iterator<Item = i32>, ahead: Ahead) -> CaptureResult<Self> {
-        let (mut tables, mut all) = (HashMap::new(), Vec::new());
-        for pid in pids {
-            let process = Arc::new(pidfd::open(pid)?);
-            let fds = ahead.in_order(pid, index::list(pid)?);
-            all.extend(fds.iter().map(|fd| (Arc::clone(&process), (pid, *fd))));
-            tables.insert(pid, fds);
+    pub(crate) fn of(pids: impl Iterator<Item = i32>, mut ahead: Ahead) -> CaptureResult<Self> {
+        let tables = pids.map(|pid| Table::of(pid, ahead.take(pid))).collect::<CaptureResult<_>>()?;
+        let mut all = Self { tables, _ahead: ahead };
+        all.read();
+        // One that was closed, and another that was opened.
+        let mut again = false;
+        for table in all.tables.iter_mut().filter(|table| table.guessed) {
+            if table.entries.iter().any(Entry::is_closed) {
+                table.list()?;
+                again = true;
+            }
         }
-        Ok(Self { ahead, tables, all, next: AtomicUsize::new(0), read: Mutex::default() })
+        if again {
+            all.read();
+        }
+        Ok(all)
     }
 
-    /// The descriptors with this link, of those that had it before the pause or have come since.
-    pub(crate) fn with_link(&self, link: &[u8]) -> Vec<Place> {
-        let has = |(pid, fd): &Place| match self.ahead.earlier_link((*pid, *fd)) {
-            Some(earlier) => earlier == link,
-            None => index::read_link(*pid, *fd).is_ok_and(|now| now == link),
+    /// Reads those that have not been read.
+    fn read(&mut self) {
+        let count: usize = self.tables.iter().map(|table| table.entries.len()).sum();
+        let pieces = self.tables.iter_mut().flat_map(|Table { pid, process, entries, .. }| {
+            let (pid, process): (i32, &OwnedFd) = (*pid, process);
+            let process = process.as_fd();
+            entries.chunks_mut(PIECE).map(move |piece| (pid, process, piece))
+        });
+        let pieces = Mutex::new(pieces);
+        let work = || {
+            let mut last = None;
+            let next = || pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
+            while let Some((pid, process, piece)) = next() {
+                let unread = piece.iter_mut().filter(|entry| entry.read.is_none());
+                unread.for_each(|entry| entry.read(pid, process, &mut last));
+            }
         };
-        self.all.iter().map(|(_, place)| *place).filter(has).collect()
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = (count / WORTH).min(processors).clamp(1, MOST_THREADS);
+        std::thread::scope(|scope| {
+            (1..threads).for_each(|_| drop(scope.spawn(work)));
+            work();
+        });
     }
 
-    /// Lets another thread begin, if there are many.
-    pub(crate) fn begin<'scope, 'env>(
-        &'env self,
-        scope: &'scope Scope<'scope, 'env>,
-    ) -> Reading<'scope, 'env> {
-        let other = (self.all.len() > WORTH).then(|| scope.spawn(|| self.work()));
-        Reading { all: self, other }
+    /// The descriptors with this link.
+    pub(crate) fn with_link(&self, link: &[u8]) -> Vec<Place> {
+        let of_table = |table: &Table| {
+            let pid = table.pid;
+            let entries = table.entries.iter().filter(|entry| entry.has_link(link));
+            entries.map(move |entry| (pid, entry.fd)).collect::<Vec<_>>()
+        };
+        self.tables.iter().flat_map(of_table).collect()
     }
 
-    fn work(&self) {
-        loop {
-            let at = self.next.fetch_add(PIECE, Ordering::Relaxed);
-            let Some(rest) = self.all.get(at..).filter(|rest| !rest.is_empty()) else { return };
-            let read = |(process, place): &(Arc<OwnedFd>, Place)| {
-                (*place, Raw::read(place.0, process.as_fd(), place.1, Some(&self.ahead)))
-            };
-            let read: Vec<_> = rest.iter().take(PIECE).map(read).collect();
-            self.read.lock().unwrap_or_else(PoisonError::into_inner).extend(read);
+    /// What was at work on descriptors by itself has come to an end since they were read.
+    pub(crate) fn settle(&mut self) {
+        let is_ring = |entry: &Entry| entry.has_link(iouring::LINK);
+        if !self.tables.iter().any(|table| table.entries.iter().any(is_ring)) {
+            return;
         }
-    }
-}
-
-/// Descriptors that are being read.
-pub(crate) struct Reading<'scope, 'env> {
-    all: &'env Descriptors,
-    other: Option<ScopedJoinHandle<'scope, ()>>,
-}
-
-impl Reading<'_, '_> {
-    /// Reads what is left. What was read, by process and number.
-    pub(crate) fn finish(&mut self) -> HashMap<Place, CaptureResult<Raw>> {
-        self.all.work();
-        if let Some(other) = self.other.take() {
-            other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        for table in &mut self.tables {
+            table.entries.iter_mut().for_each(|entry| entry.read = None);
         }
-        std::mem::take(&mut *self.all.read.lock().unwrap_or_else(PoisonError::into_inner))
+        self.read();
     }
 
-    /// The numbers of a process, those of one file side by side; None: it was not known to have a table.
-    pub(crate) fn table(&self, pid: i32) -> Option<&[i32]> {
-        self.all.tables.get(&pid).map(Vec::as_slice)
-    }
-}
-
-impl Drop for Reading<'_, '_> {
-    fn drop(&mut self) {
-        // After a failure nobody wants the rest.
-        self.all.next.store(self.all.all.len(), Ordering::Relaxed);
+    /// What was read of the descriptors of a process, those of one file side by side; None: it was not known to have a table.
+    pub(crate) fn take(&mut self, pid: i32) -> Option<Vec<(i32, CaptureResult<Raw>)>> {
+        let table = self.tables.iter_mut().find(|table| table.pid == pid)?;
+        let process = table.process.as_fd();
+        let read = |entry: &mut Entry| {
+            (entry.fd, entry.read.take().unwrap_or_else(|| Raw::read(pid, process, entry.fd)))
+        };
+        Some(table.entries.iter_mut().map(read).collect())
     }
 }
