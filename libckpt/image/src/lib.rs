@@ -21,7 +21,7 @@ pub use error::StoreError;
 pub use file_digest::file_digest;
 pub use format::{FileRef, Kind, Manifest, Role, Stats};
 pub use id::{CheckpointId, InvalidCheckpointId};
-pub use image::{ComparedRun, Deliver, Image, ImageRecords, PageRun, RecordInfo};
+pub use image::{ComparedRun, Deliver, Image, ImageRecords, PageReader, PageRun, RecordInfo};
 pub use store::{
     BadFile, ChainLimits, CheckpointWriter, Effort, Maintained, Options, Retention, Store, VerifyReport,
 };

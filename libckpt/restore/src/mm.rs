@@ -49,6 +49,9 @@ pub(crate) fn restore_mm(
     )?;
     // A mapping may have a key that the program has given back.
     let used = mm.vmas.iter().fold(0, |keys, vma| keys | 1 << vma.protection_key) & !1;
+    if parent.is_some() {
+        give_keys_back(builder)?;
+    }
     take_keys(builder, mm.protection_keys | used)?;
     let mut last = LastOpened::default();
     for vma in mm.vmas.iter().filter(|vma| !inherited.has(vma)) {
@@ -74,12 +77,17 @@ pub(crate) fn seal(builder: &mut Builder<'_>, mm: &MmV1) -> RestoreResult<()> {
     mm.vmas.iter().try_for_each(|vma| vma::seal(builder, vma))
 }
 
-/// Allocates the protection keys that the program had, and no others. The kernel gives the lowest that is free: those between are given back.
-fn take_keys(builder: &mut Builder<'_>, wanted: u32) -> RestoreResult<()> {
+/// Gives back the protection keys that were inherited from a process of the job: ckpt's own have none.
+fn give_keys_back(builder: &mut Builder<'_>) -> RestoreResult<()> {
     for key in 1..KEYS {
-        // The parent's are inherited; of others the kernel says EINVAL.
+        // Of others the kernel says EINVAL.
         let _ = builder.remote.syscall(libc::SYS_pkey_free, &[key])?;
     }
+    Ok(())
+}
+
+/// Allocates the protection keys that the program had, and no others. The kernel gives the lowest that is free: those between are given back.
+fn take_keys(builder: &mut Builder<'_>, wanted: u32) -> RestoreResult<()> {
     let mut spare = Vec::new();
     // Key 0 is there from the start.
     let mut missing = wanted & !1;

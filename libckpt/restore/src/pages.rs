@@ -1,9 +1,9 @@
 //! Pages of private memory, written into the process under construction.
 use crate::error::{RestoreError, RestoreResult};
 use crate::one_processor;
-use ckpt_image::Image;
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::record::{BackingV1, MmV1, VmaV1};
+use ckpt_image::{Image, PageReader};
 use ckpt_sys::RemoteAddr;
 use ckpt_sys::memory::ProcessMemory;
 use nix::sys::uio::{RemoteIoVec, process_vm_writev};
@@ -38,8 +38,9 @@ pub(crate) fn fill(
     let total: u64 = shares.iter().map(|share| share.pages.end - share.pages.start).sum();
     let next = AtomicUsize::new(0);
     let work = || -> RestoreResult<()> {
+        let mut reader = image.reader();
         while let Some(share) = shares.get(next.fetch_add(1, Ordering::Relaxed)) {
-            fill_share(pid, memory, image, space, share)?;
+            fill_share(pid, memory, image, &mut reader, space, share)?;
         }
         Ok(())
     };
@@ -82,6 +83,7 @@ fn fill_share(
     pid: i32,
     memory: &ProcessMemory,
     image: &Image,
+    reader: &mut PageReader<'_>,
     space: Space,
     share: &Share,
 ) -> RestoreResult<()> {
@@ -93,7 +95,7 @@ fn fill_share(
             }
         }
     }
-    image.for_each_run::<RestoreError>(space, share.pages.clone(), &mut |page, bytes| {
+    reader.for_each_run::<RestoreError>(space, share.pages.clone(), &mut |page, bytes| {
         write(pid, memory, page * PAGE, bytes)
     })
 }
@@ -117,12 +119,13 @@ pub(crate) fn update(
         }
         Ok(())
     };
+    let mut reader = image.reader();
     for range in ranges {
         let pages = range.start / PAGE..range.end / PAGE;
         for run in image.runs(space, pages.clone()).iter().filter(|run| !run.present) {
             (run.first_page..run.first_page + run.count).try_for_each(|page| put(page, &[0; PAGE_SIZE]))?;
         }
-        image.for_each_run::<RestoreError>(space, pages, &mut put)?;
+        reader.for_each_run::<RestoreError>(space, pages, &mut put)?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
-use super::cache::BlockCache;
+use super::page_reader::{Deliver, PageReader};
 use crate::format::{BLOCK_PAGES, Manifest, RawRecord, Role, decode_record, split_records, unseal, unwrap};
 use crate::map::{END_OF_PAGES, Extent, ExtentMap, Place};
-use crate::page::{PAGE_SIZE, Space};
+use crate::page::Space;
 use crate::record::{InventoryV1, Record, record_name};
 use crate::store::{PackReader, Store, check_digest, resolve};
 use crate::{CheckpointId, StoreError};
@@ -35,9 +35,6 @@ pub(crate) struct Records {
     body: Vec<u8>,
     list: Vec<RawRecord>,
 }
-
-/// Takes the number of a page, and the bytes of that and the pages after it.
-pub type Deliver<'a, E> = dyn FnMut(u64, &[u8]) -> Result<(), E> + 'a;
 
 /// Pages in a row that are all present or all absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -250,8 +247,13 @@ impl Image {
         runs.collect()
     }
 
-    /// Gives the present pages of a range to `deliver`, by rising number, up to 64 in a row at a time. Each block of the
-    /// packs is read, checked and decompressed once.
+    /// Reads pages of it, and keeps what it decompresses at hand.
+    #[must_use]
+    pub fn reader(&self) -> PageReader<'_> {
+        PageReader::new(self)
+    }
+
+    /// As [`PageReader::for_each_run`], with nothing at hand yet.
     ///
     /// # Errors
     /// A block is damaged; whatever `deliver` returns.
@@ -261,53 +263,7 @@ impl Image {
         pages: Range<u64>,
         deliver: &mut Deliver<'_, E>,
     ) -> Result<(), E> {
-        let open = self.packs.iter().flatten().count();
-        let mut cache = BlockCache::new((2 * open + 6).min(64))?;
-        let mut whole = Vec::new();
-        for e in self.map.range(space, pages) {
-            let mut done = 0;
-            while done < e.count {
-                let left = e.count - done;
-                let count = match e.value {
-                    Place::Absent => left,
-                    Place::Stored { pack, slot } => {
-                        let run = self.run(&mut cache, pack, slot + done, left)?;
-                        deliver(e.first + done, run)?;
-                        (run.len() / PAGE_SIZE) as u64
-                    }
-                    Place::Delta { pack, slot, base_pack, base_slot } => {
-                        whole.clear();
-                        whole.extend_from_slice(self.run(&mut cache, base_pack, base_slot + done, left)?);
-                        let left = (whole.len() / PAGE_SIZE) as u64;
-                        let changes = self.run(&mut cache, pack, slot + done, left)?;
-                        whole.truncate(changes.len());
-                        whole.iter_mut().zip(changes).for_each(|(byte, change)| *byte ^= change);
-                        deliver(e.first + done, &whole)?;
-                        (whole.len() / PAGE_SIZE) as u64
-                    }
-                };
-                done += count;
-            }
-        }
-        Ok(())
-    }
-
-    /// At most `count` stored pages of one block, from the one in `slot` on.
-    fn run<'c>(
-        &self,
-        cache: &'c mut BlockCache,
-        pack: u32,
-        slot: u64,
-        count: u64,
-    ) -> Result<&'c [u8], StoreError> {
-        let reader = self.pack(pack)?;
-        let (block, index) = (slot / BLOCK_PAGES as u64, slot % BLOCK_PAGES as u64);
-        let count = (BLOCK_PAGES as u64 - index).min(count);
-        let bytes = cache.get(pack, reader, block)?;
-        bytes.get(byte_offset(index)..byte_offset(index + count)).ok_or_else(|| {
-            let reason = format!("block {block} has fewer pages than the page index says");
-            StoreError::corrupt(reader.path(), reason)
-        })
+        self.reader().for_each_run(space, pages, deliver)
     }
 
     /// One page; None when it is absent.
@@ -352,15 +308,15 @@ impl Image {
         &self.map
     }
 
+    /// How many packs it reads from.
+    pub(super) fn open_packs(&self) -> usize {
+        self.packs.iter().flatten().count()
+    }
+
     pub(crate) fn pack(&self, number: u32) -> Result<&PackReader, StoreError> {
         let pack = usize::try_from(number).ok().and_then(|n| self.packs.get(n)?.as_ref());
         pack.ok_or_else(|| {
             StoreError::corrupt(&self.head.records.path, "its page index names a pack that is not open")
         })
     }
-}
-
-/// Where page `index` of a block begins.
-fn byte_offset(index: u64) -> usize {
-    usize::try_from(index).map_or(usize::MAX, |i| i * PAGE_SIZE)
 }

@@ -106,13 +106,14 @@ fn backing(mms: &[MmV1], mm: MmId, area: &UserfaultfdAreaV1) -> RestoreResult<Ba
 fn fill(image: &Image, backing: Backing, area: &UserfaultfdAreaV1, fd: BorrowedFd<'_>) -> RestoreResult<()> {
     let Backing { space, first_page, is_shared } = backing;
     let address = |page: u64| area.start + (page - first_page) * PAGE;
+    let mut reader = image.reader();
     for (start, end) in &area.present {
         let pages = first_page + (start - area.start) / PAGE..first_page + (end - area.start) / PAGE;
         for run in image.runs(space, pages.clone()).iter().filter(|run| !run.present) {
             put_zeros(fd, address(run.first_page), address(run.first_page + run.count))?;
         }
         if !is_shared {
-            image.for_each_run::<RestoreError>(space, pages, &mut |page, bytes| {
+            reader.for_each_run::<RestoreError>(space, pages, &mut |page, bytes| {
                 copy(fd, address(page), bytes)
             })?;
         }

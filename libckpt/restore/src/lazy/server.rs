@@ -7,7 +7,7 @@ use super::{FILLED, MEMORY, OWNER, PROCESS, RUNS, TRACKER};
 use crate::error::RestoreResult;
 use ckpt_dirty::Tracker;
 use ckpt_image::page::{PAGE_SIZE, Space};
-use ckpt_image::{Image, fault};
+use ckpt_image::{Image, PageReader, fault};
 use ckpt_sys::fate::{Fate, Numbers};
 use ckpt_sys::handover::{self, Parcel};
 use ckpt_sys::{SysError, late_pages, pidfd, spawn};
@@ -51,8 +51,7 @@ struct Work {
 }
 
 /// What the main thread knows.
-#[derive(Default)]
-struct Job {
+struct Job<'a> {
     spaces: Vec<Arc<AddressSpace>>,
     /// Pages that somebody waits for, and that could not be filled yet.
     again: Vec<(Arc<AddressSpace>, u64)>,
@@ -63,6 +62,23 @@ struct Job {
     /// Whose address spaces they are.
     owners: BTreeMap<usize, OwnedFd>,
     runs: bool,
+    /// Reads the pages that somebody waits for.
+    reader: PageReader<'a>,
+}
+
+impl<'a> Job<'a> {
+    fn of(reader: PageReader<'a>) -> Self {
+        Self {
+            spaces: Vec::new(),
+            again: Vec::new(),
+            fates: BTreeMap::new(),
+            pidfds: Vec::new(),
+            trackers: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            runs: false,
+            reader,
+        }
+    }
 }
 
 /// Fills the job's memory; ends this process.
@@ -108,7 +124,7 @@ fn fail(error: &crate::RestoreError) -> ! {
     spawn::exit_now(1)
 }
 
-impl Server<'_> {
+impl<'a> Server<'a> {
     fn work(&self) -> MutexGuard<'_, Work> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -119,8 +135,8 @@ impl Server<'_> {
     }
 
     /// Answers whoever waits for a page, until nothing is missing any more.
-    fn serve(&self, socket: &OwnedFd) -> RestoreResult<Job> {
-        let mut job = Job::default();
+    fn serve(&self, socket: &OwnedFd) -> RestoreResult<Job<'a>> {
+        let mut job = Job::of(self.image.reader());
         loop {
             let open: Vec<(Arc<AddressSpace>, i32)> =
                 job.spaces.iter().filter_map(|space| Some((Arc::clone(space), space.number()?))).collect();
@@ -153,7 +169,7 @@ impl Server<'_> {
         }
     }
 
-    fn take(&self, job: &mut Job, parcel: Option<Parcel>, socket: &OwnedFd) -> RestoreResult<()> {
+    fn take(&self, job: &mut Job<'_>, parcel: Option<Parcel>, socket: &OwnedFd) -> RestoreResult<()> {
         // Whoever restores has ended: then what there is of the job runs, or ends with it.
         let Some(Parcel { words: [kind, number], fd }) = parcel else {
             self.begin(job);
@@ -185,14 +201,14 @@ impl Server<'_> {
     }
 
     /// The job runs.
-    fn begin(&self, job: &mut Job) {
+    fn begin(&self, job: &mut Job<'_>) {
         job.runs = true;
         self.work().begun = true;
         self.more.notify_all();
     }
 
     /// The job's process `pid` ends when this one does.
-    fn bind(&self, job: &mut Job, pid: i32) {
+    fn bind(&self, job: &mut Job<'_>, pid: i32) {
         match self.numbers.bind(pid) {
             Ok(fate) => drop(job.fates.insert(pid, fate)),
             Err(error) => tracing::debug!(pid, %error, "only the guard ends it"),
@@ -200,7 +216,7 @@ impl Server<'_> {
     }
 
     /// Children that the program has made since have its missing pages, too.
-    fn find_children(&self, job: &mut Job) {
+    fn find_children(&self, job: &mut Job<'_>) {
         for pid in self.keeper.job([]) {
             if !job.fates.contains_key(&pid) {
                 self.bind(job, pid);
@@ -208,7 +224,7 @@ impl Server<'_> {
         }
     }
 
-    fn events(&self, job: &mut Job, space: &Arc<AddressSpace>) -> RestoreResult<()> {
+    fn events(&self, job: &mut Job<'_>, space: &Arc<AddressSpace>) -> RestoreResult<()> {
         let events = space.read(|copy| self.numbers.between(copy))?;
         for copy in events.copies {
             let copy = Arc::new(copy);
@@ -220,7 +236,7 @@ impl Server<'_> {
     }
 
     /// Fills a page that somebody waits for, and those that are read with it.
-    fn answer(&self, job: &mut Job, space: &Arc<AddressSpace>, page: u64) -> RestoreResult<()> {
+    fn answer(&self, job: &mut Job<'_>, space: &Arc<AddressSpace>, page: u64) -> RestoreResult<()> {
         fault("lazy.answer")?;
         let attempt = match space.parts(&(page..page + PAGE)).first() {
             None => space.put_zeros(page)?,
@@ -231,7 +247,7 @@ impl Server<'_> {
                 // Where the block would be if it had been moved as a whole; what was not is left out.
                 let before = (part.source - block.start * PAGE).min(page);
                 let after = block.end * PAGE - part.source;
-                let attempt = self.fill(space, &(page - before..page + after))?;
+                let attempt = self.fill(&mut job.reader, space, &(page - before..page + after))?;
                 // Whoever waits may have asked when another had been there already.
                 if attempt == Attempt::Done { space.put_zeros(page)? } else { attempt }
             }
@@ -243,12 +259,17 @@ impl Server<'_> {
     }
 
     /// Fills what is missing in a range, if nothing stands in the way.
-    fn fill(&self, space: &AddressSpace, range: &Range<u64>) -> RestoreResult<Attempt> {
+    fn fill(
+        &self,
+        reader: &mut PageReader<'_>,
+        space: &AddressSpace,
+        range: &Range<u64>,
+    ) -> RestoreResult<Attempt> {
         let image = Space::Private(self.plan.memories[space.memory].mm);
         let mut attempt = Attempt::Done;
         for part in space.parts(range) {
             let pages = part.source / PAGE..(part.source + part.len) / PAGE;
-            self.image.for_each_run::<crate::RestoreError>(image, pages, &mut |page, bytes| {
+            reader.for_each_run::<crate::RestoreError>(image, pages, &mut |page, bytes| {
                 let skipped = page * PAGE - part.source;
                 let here = super::missing::Part {
                     address: part.address + skipped,
@@ -266,6 +287,7 @@ impl Server<'_> {
 
     /// A thread that fills what nobody waits for.
     fn fill_all(&self) -> RestoreResult<()> {
+        let mut reader = self.image.reader();
         loop {
             let mut work = self.work();
             let (space, range) = loop {
@@ -289,7 +311,7 @@ impl Server<'_> {
             work.under_way += 1;
             drop(work);
             fault("lazy.fill")?;
-            while self.fill(&space, &range)? == Attempt::Again {
+            while self.fill(&mut reader, &space, &range)? == Attempt::Again {
                 std::thread::sleep(EVENT);
             }
             self.work().under_way -= 1;
@@ -297,7 +319,7 @@ impl Server<'_> {
     }
 
     /// Closes what is full. Whether all is, and nothing more can come.
-    fn is_done(&self, job: &mut Job) -> bool {
+    fn is_done(&self, job: &mut Job<'_>) -> bool {
         let work = self.work();
         let idle = work.queue.is_empty() && work.unordered.is_empty() && work.under_way == 0;
         drop(work);
@@ -316,7 +338,7 @@ impl Server<'_> {
     }
 
     /// Tracks writes from now on.
-    fn settle(&self, job: Job) -> RestoreResult<()> {
+    fn settle(&self, job: Job<'_>) -> RestoreResult<()> {
         fault("lazy.settle")?;
         for (memory, tracker) in job.trackers {
             let owner = job.owners.get(&memory).and_then(|process| pidfd::pid(process.as_raw_fd()));

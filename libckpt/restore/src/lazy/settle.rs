@@ -16,6 +16,7 @@ const PAGE: u64 = PAGE_SIZE as u64;
 /// Protects the pages, then compares each with the image: what is written from now on shows by itself.
 pub(super) fn settle(image: &Image, memory: &LateMemory, tracker: &mut Tracker) -> RestoreResult<()> {
     let process = ProcessMemory::open(tracker.pid())?;
+    let mut reader = image.reader();
     for range in &memory.ranges {
         // It may have been unmapped since: what is there now is registered in the next checkpoint, and dirty.
         if !tracker.start(range.clone(), Kind::Anonymous).unwrap_or(false) {
@@ -38,7 +39,7 @@ pub(super) fn settle(image: &Image, memory: &LateMemory, tracker: &mut Tracker) 
             }
             Ok(())
         };
-        image.for_each_run(Space::Private(memory.mm), pages, &mut compare)?;
+        reader.for_each_run(Space::Private(memory.mm), pages, &mut compare)?;
         if next < range.end {
             distrust(tracker, next..range.end)?;
         }
