@@ -360,9 +360,11 @@ impl CheckpointWriter {
         }
         let packs = self.known().map_or_else(Default::default, |known| known.open_packs());
         let mut options = self.store.options;
-        if self.manifest.kind == Kind::Incremental && options.effort == Effort::Full {
-            options.level = options.incremental_level;
-        }
+        options.level = match (options.effort, self.manifest.kind) {
+            (Effort::Light, _) => options.light_level,
+            (Effort::Full, Kind::Incremental) => options.incremental_level,
+            (Effort::Full, Kind::Full) => options.level,
+        };
         if self.patient {
             options.queue_bytes = options.queue_bytes.min(SHORT_QUEUE);
         }
