@@ -31,7 +31,7 @@ pub(crate) struct Known {
     pub(crate) link: Vec<u8>,
     /// What fdinfo said.
     info: FdInfo,
-    /// Of fdinfo. None: we may not have as many descriptors.
+    /// Of fdinfo, if that is short. None as well: we may not have as many descriptors.
     handle: Option<File>,
 }
 
@@ -63,9 +63,15 @@ impl Ahead {
             for fd in list {
                 let Ok(link) = index::read_link(pid, fd) else { continue };
                 let Ok(handle) = File::open(format!("/proc/{pid}/fdinfo/{fd}")) else { continue };
-                let Some(info) = read_info(&handle, None) else { continue };
-                let handle = (handles > 0).then_some(handle);
-                handles = handles.saturating_sub(1);
+                let (info, handle) = match read_info(&handle, None) {
+                    Some(info) => (info, Some(handle).filter(|_| handles > 0)),
+                    // Of an epoll set with many descriptors, say: it is read anew as a whole.
+                    None => match index::read_info(pid, fd) {
+                        Ok(info) => (info, None),
+                        Err(_) => continue,
+                    },
+                };
+                handles = handles.saturating_sub(usize::from(handle.is_some()));
                 by_link.entry(link.clone()).or_default().push(Known { fd, link, info, handle });
             }
             let table = by_link.into_values().flat_map(|same| sorted(pid, same)).collect();

@@ -92,6 +92,15 @@ impl FileIndex {
         Self { members: members.to_vec(), further: Arc::clone(further), ..Self::default() }
     }
 
+    /// Makes room for so many descriptors: in the pause, to grow takes time.
+    pub(crate) fn reserve(&mut self, descriptors: usize) {
+        self.files.reserve(descriptors);
+        self.held_at.reserve(descriptors);
+        self.locks.reserve(descriptors);
+        self.by_object.reserve(descriptors);
+        self.by_link.reserve(descriptors);
+    }
+
     /// Namespaces that the job's root is not in.
     pub(crate) fn further(&self) -> &Further {
         &self.further

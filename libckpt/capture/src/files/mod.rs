@@ -127,6 +127,7 @@ pub(crate) fn capture_files(
     let mut index = FileIndex::of_job(members, &objects.further);
     let mut tables = Vec::with_capacity(processes.len());
     descriptors.settle();
+    index.reserve(descriptors.len());
     for Process { pid, pidfd, .. } in processes {
         let Some(read) = descriptors.take(*pid) else {
             tables.push(collect(*pid, pidfd.as_fd(), &index::list(*pid)?, &mut index)?);

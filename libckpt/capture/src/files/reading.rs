@@ -177,7 +177,7 @@ impl Descriptors {
 
     /// Reads those that have not been read.
     fn read(&mut self) {
-        let count: usize = self.tables.iter().map(|table| table.entries.len()).sum();
+        let count = self.len();
         let pieces = self.tables.iter_mut().flat_map(|Table { pid, process, entries, .. }| {
             let (pid, process): (i32, &OwnedFd) = (*pid, process);
             let process = process.as_fd();
@@ -210,6 +210,11 @@ impl Descriptors {
         self.tables.iter().flat_map(of_table).collect()
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.tables.iter().map(|table| table.entries.len()).sum()
+    }
+
     /// What was at work on descriptors by itself has come to an end since they were read.
     pub(crate) fn settle(&mut self) {
         let is_ring = |entry: &Entry| entry.has_link(iouring::LINK);
@@ -230,5 +235,87 @@ impl Descriptors {
             (entry.fd, entry.read.take().unwrap_or_else(|| Raw::read(pid, process, entry.fd)))
         };
         Some(table.entries.iter_mut().map(read).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::io::{BufRead, BufReader, Write};
+    use std::process::{Child, Command, Stdio};
+
+    /// A shell that opens and closes files as it is told.
+    struct Shell(Child);
+
+    impl Shell {
+        fn start() -> Self {
+            let command = Command::new("bash").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+            Self(command.unwrap())
+        }
+
+        fn pid(&self) -> i32 {
+            self.0.id().cast_signed()
+        }
+
+        fn run(&mut self, line: &str) {
+            writeln!(self.0.stdin.as_mut().unwrap(), "{line}; echo done").unwrap();
+            let mut answer = String::new();
+            BufReader::with_capacity(1, self.0.stdout.as_mut().unwrap()).read_line(&mut answer).unwrap();
+            assert_eq!(answer, "done\n");
+        }
+
+        fn links(&self, ahead: Ahead) -> BTreeMap<i32, String> {
+            let read = Descriptors::of(std::iter::once(self.pid()), ahead).unwrap().take(self.pid()).unwrap();
+            // Others come from whoever runs the test.
+            let ours = read.into_iter().filter(|(fd, _)| (5..10).contains(fd));
+            ours.map(|(fd, raw)| (fd, show(&raw.unwrap().link))).collect()
+        }
+    }
+
+    impl Drop for Shell {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    fn names(of: &[(i32, &str)]) -> BTreeMap<i32, String> {
+        of.iter().map(|(fd, name)| (*fd, (*name).to_owned())).collect()
+    }
+
+    #[test]
+    fn descriptors_that_are_others_than_before() {
+        let mut shell = Shell::start();
+        shell.run("exec 5</etc/passwd 6</etc/group 7</etc/fstab");
+        let ahead = Ahead::read(&[shell.pid()]);
+        // As many as before: one is closed, one opened, one of another file now.
+        shell.run("exec 5<&- 8</etc/hosts; exec 6</etc/passwd");
+        let now = names(&[(6, "/etc/passwd"), (7, "/etc/fstab"), (8, "/etc/hosts")]);
+        assert_eq!(shell.links(ahead), now);
+        let ahead = Ahead::read(&[shell.pid()]);
+        shell.run("exec 9</etc/group");
+        assert_eq!(shell.links(ahead)[&9], "/etc/group");
+        let ahead = Ahead::read(&[shell.pid()]);
+        shell.run("exec 6<&- 9<&-");
+        assert_eq!(shell.links(ahead), names(&[(7, "/etc/fstab"), (8, "/etc/hosts")]));
+    }
+
+    #[test]
+    fn a_file_that_is_renamed_or_removed_since() {
+        let dir = std::env::temp_dir().join(format!("ckpt-reading-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+        let mut shell = Shell::start();
+        shell.run(&format!("exec 5>{} 6>{} 7>{}", path("stays"), path("old"), path("goes")));
+        let ahead = Ahead::read(&[shell.pid()]);
+        std::fs::rename(path("old"), path("new")).unwrap();
+        std::fs::remove_file(path("goes")).unwrap();
+        // Another file of that name.
+        std::fs::write(path("old"), "").unwrap();
+        let gone = format!("{} (deleted)", path("goes"));
+        let now = names(&[(5, &path("stays")), (6, &path("new")), (7, &gone)]);
+        assert_eq!(shell.links(ahead), now);
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }
