@@ -51,7 +51,9 @@ fn run(sandbox: &Sandbox, short: bool, keep: impl Fn(&Report)) -> Report {
     for shape in shapes(short) {
         for tool in &mut tools {
             eprintln!("{}: {shape:?}", tool.name());
-            report.figures.push(measure::measure(tool.as_mut(), &dir, shape, if short { 2 } else { 5 }));
+            // Others take minutes for a large program.
+            let saves = if short || tool.name() != "ckpt" { 2 } else { 5 };
+            report.figures.push(measure::measure(tool.as_mut(), &dir, shape, saves));
             keep(&report);
         }
     }

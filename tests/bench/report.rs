@@ -16,6 +16,12 @@ pub(crate) struct Report {
     pub(crate) throughput: Vec<Throughput>,
 }
 
+/// A figure and its name.
+type Column = (&'static str, fn(&Figures) -> Option<f64>);
+
+/// The tool that others are held against.
+const OURS: &str = "ckpt";
+
 const HEAD: [&str; 16] = [
     "tool",
     "MiB",
@@ -69,6 +75,26 @@ impl Figures {
         ]
     }
 
+    fn is_of(&self, other: &Self) -> bool {
+        let shape = |one: &Self| (one.mib, one.dirty_permille, one.threads, one.fds);
+        shape(self) == shape(other)
+    }
+
+    /// How many times what it took `ours`.
+    fn over(&self, ours: &Self) -> String {
+        let columns: [Column; 6] = [
+            ("first pause", |one| one.first_pause_ms),
+            ("first took", |one| one.first_took_ms),
+            ("next pause", |one| one.pause_ms),
+            ("next took", |one| one.took_ms),
+            ("restore to first beat", |one| one.restore_first_beat_ms),
+            ("restore took", |one| one.restore_took_ms),
+        ];
+        let ratio = |(name, of): &Column| Some(format!("{name} × {}", number(Some(of(self)? / of(ours)?))));
+        let ratios: Vec<String> = columns.iter().filter_map(ratio).collect();
+        format!("{} over {OURS}, {}: {}", self.tool, self.title(), ratios.join(", "))
+    }
+
     /// What it is, in a few words.
     fn title(&self) -> String {
         format!("{} MiB, {} ‰/s, {} threads, {} fds", self.mib, self.dirty_permille, self.threads, self.fds)
@@ -89,6 +115,11 @@ impl Report {
         line(HEAD, &mut text);
         for row in &rows {
             line(row.each_ref().map(String::as_str), &mut text);
+        }
+        for other in self.figures.iter().filter(|figures| figures.tool != OURS) {
+            if let Some(ours) = self.figures.iter().find(|ours| ours.tool == OURS && ours.is_of(other)) {
+                let _ = writeln!(text, "{}", other.over(ours));
+            }
         }
         for (name, value) in &self.floors {
             let _ = writeln!(text, "floor: {name} {value}");
