@@ -74,7 +74,10 @@ impl Ahead {
                 handles = handles.saturating_sub(usize::from(handle.is_some()));
                 by_link.entry(link.clone()).or_default().push(Known { fd, link, info, handle });
             }
-            let table = by_link.into_values().flat_map(|same| sorted(pid, same)).collect();
+            // In the order of their numbers, and not of their inodes': what is refused first is then the same each time.
+            let mut groups: Vec<Vec<Known>> = by_link.into_values().collect();
+            groups.sort_unstable_by_key(|same| same.first().map(|known| known.fd));
+            let table = groups.into_iter().flat_map(|same| sorted(pid, same)).collect();
             ahead.tables.insert(pid, table);
         }
         let handles = || ahead.tables.values().flatten().filter_map(|known| known.handle.as_ref());
