@@ -52,7 +52,7 @@ fn run(sandbox: &Sandbox, short: bool, keep: impl Fn(&Report)) -> Report {
         for tool in &mut tools {
             eprintln!("{}: {shape:?}", tool.name());
             // Others take minutes for a large program.
-            let saves = if short || tool.name() != "ckpt" { 2 } else { 5 };
+            let saves = if short || tool.name() != report::OURS { 2 } else { 5 };
             report.figures.push(measure::measure(tool.as_mut(), &dir, shape, saves));
             keep(&report);
         }

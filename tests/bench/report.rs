@@ -20,7 +20,7 @@ pub(crate) struct Report {
 type Column = (&'static str, fn(&Figures) -> Option<f64>);
 
 /// The tool that others are held against.
-const OURS: &str = "ckpt";
+pub(crate) const OURS: &str = "ckpt";
 
 const HEAD: [&str; 16] = [
     "tool",

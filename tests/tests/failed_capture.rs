@@ -7,12 +7,14 @@ use nix::mount::{MsFlags, mount};
 
 /// Points in the capture and in the writing of an image at which the program under test can be told to fail
 /// (`CKPT_FAULT=POINT:WHAT`), in the order in which they are reached.
-const POINTS: [&str; 25] = [
+const POINTS: [&str; 27] = [
     "capture.seized",
     "capture.registers",
+    "capture.descriptors",
     "capture.injected",
     "capture.process",
     "capture.mappings",
+    "capture.dirty",
     "capture.pages",
     "capture.files",
     "capture.threads",

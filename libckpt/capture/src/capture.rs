@@ -359,7 +359,7 @@ fn capture_frozen(
     let mut descriptors = Descriptors::of(table_owners, ahead)?;
     point("capture.descriptors")?;
     objects.userfaultfds = Userfaultfds::find(descriptors.with_link(userfaultfd::LINK))?;
-    let mut job = Job { tracking, shared, unshared, objects, pids };
+    let mut job = Job { tracking, shared, unshared, objects, pids, requests_ended: false };
     let (mut processes, mut holders, mut tables) = (Vec::new(), Vec::new(), Vec::new());
     // The root comes last: it keeps the journal of what is changed for a moment while descriptors are looked at.
     for stopped in stopped.into_iter().rev() {
@@ -413,6 +413,9 @@ fn capture_files(
     let threads = unshared::table_holders(&job.unshared)?;
     let holders: Vec<&Process> =
         all.filter(|process| job.shared.of(process.pid).files == process.pid).chain(&threads).collect();
+    if job.requests_ended {
+        descriptors.read_again();
+    }
     let tables = files::capture_files(&holders, descriptors, &job.pids, &mut job.objects, journal)?;
     point("capture.files")?;
     Ok(tables)

@@ -76,6 +76,8 @@ pub(crate) struct Job<'a> {
     pub(crate) shared: Shared,
     /// What threads do not share with their processes.
     pub(crate) unshared: Vec<UnsharedV1>,
+    /// Requests may have ended since the job stood still, and changed what descriptors are of.
+    pub(crate) requests_ended: bool,
 }
 
 /// An address space as it was when the job stood still.
@@ -252,6 +254,8 @@ fn capture_memory(
     job.objects.userfaultfds.claim(injector, table)?;
     let (mut mm, mappings) = mm::capture_mm(process, injector, told, job.tracking, &mut job.objects, before)?;
     capture::point("capture.mappings")?;
+    let requests = |vma: &VmaV1| matches!(vma.backing, BackingV1::IoUring { .. } | BackingV1::AioRing(_));
+    job.requests_ended |= mm.vmas.iter().any(requests);
     if has_rings(&mm) {
         for buffer in files::quiesce(process.pid)? {
             job.tracking.tracker(process.pid).doubt(buffer);

@@ -161,7 +161,7 @@ impl Tracker {
 
     /// What there is to tell of the pages of a mapping: of all but those that are there and have not been written.
     fn look(&self, range: Range<u64>, kind: Kind) -> SysResult<Vec<PageRegion>> {
-        // Before Linux 6.9 the quick look takes some pages that are on their way elsewhere for others.
+        // Before Linux 6.9 the quick look takes some pages that are on their way elsewhere for others; a kernel that knows guards is newer.
         if kind == Kind::Anonymous && self.uffd.is_some() && self.knows_guards {
             match full::look(self, range.clone()) {
                 // Registered by somebody else's rules, or not at all.

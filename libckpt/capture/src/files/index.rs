@@ -26,7 +26,7 @@ pub(crate) struct FoundFile {
     pub(crate) id: OpenFileId,
     /// A descriptor of it: of the job, or of our own when it was found in a message.
     pub(crate) place: Place,
-    /// What the link in /proc says.
+    /// What the link in /proc says, or another name of the file that it had a moment ago.
     pub(crate) link: Vec<u8>,
     /// Whether the link is known to lead to it in the mount namespace of the job's root.
     pub(crate) leads: bool,

@@ -126,7 +126,6 @@ pub(crate) fn capture_files(
     let _limit = RaisedLimit::new();
     let mut index = FileIndex::of_job(members, &objects.further);
     let mut tables = Vec::with_capacity(processes.len());
-    descriptors.settle();
     index.reserve(descriptors.len());
     for Process { pid, pidfd, .. } in processes {
         let Some(read) = descriptors.take(*pid) else {

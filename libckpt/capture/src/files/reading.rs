@@ -2,7 +2,6 @@
 use super::ahead::{Ahead, Known};
 use super::fdinfo::FdInfo;
 use super::index::{self, Place, show};
-use super::iouring;
 use crate::error::{CaptureError, CaptureResult};
 use ckpt_sys::descriptor::{self, FileOwner};
 use ckpt_sys::{SysError, pidfd, proc};
@@ -215,15 +214,9 @@ impl Descriptors {
         self.tables.iter().map(|table| table.entries.len()).sum()
     }
 
-    /// What was at work on descriptors by itself has come to an end since they were read.
-    pub(crate) fn settle(&mut self) {
-        let is_ring = |entry: &Entry| entry.has_link(iouring::LINK);
-        if !self.tables.iter().any(|table| table.entries.iter().any(is_ring)) {
-            return;
-        }
-        for table in &mut self.tables {
-            table.entries.iter_mut().for_each(|entry| entry.read = None);
-        }
+    /// Reads all again: requests that were under way when the job was stopped have ended since, and moved positions, or counted in an eventfd.
+    pub(crate) fn read_again(&mut self) {
+        self.tables.iter_mut().flat_map(|table| &mut table.entries).for_each(|entry| entry.read = None);
         self.read();
     }
 
@@ -299,6 +292,19 @@ mod tests {
         let ahead = Ahead::read(&[shell.pid()]);
         shell.run("exec 6<&- 9<&-");
         assert_eq!(shell.links(ahead), names(&[(7, "/etc/fstab"), (8, "/etc/hosts")]));
+    }
+
+    #[test]
+    fn what_requests_have_changed_since() {
+        let mut shell = Shell::start();
+        shell.run("exec 5</etc/passwd");
+        let ahead = Ahead::read(&[shell.pid()]);
+        let mut all = Descriptors::of(std::iter::once(shell.pid()), ahead).unwrap();
+        shell.run("read -u 5 -N 3");
+        all.read_again();
+        let read = all.take(shell.pid()).unwrap();
+        let (_, raw) = read.into_iter().find(|(fd, _)| *fd == 5).unwrap();
+        assert_ne!(raw.unwrap().info.position, 0);
     }
 
     #[test]

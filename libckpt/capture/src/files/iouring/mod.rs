@@ -16,7 +16,7 @@ pub(crate) use quiesce::quiesce;
 use std::os::unix::fs::MetadataExt;
 pub(crate) use user::{Users, settle};
 
-pub(super) const LINK: &[u8] = b"anon_inode:[io_uring]";
+const LINK: &[u8] = b"anon_inode:[io_uring]";
 /// Groups of provided buffers that are asked for.
 const GROUPS: u32 = 256;
 /// Registered files or buffers at most.
