@@ -18,6 +18,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
+/// What is known of the pages of processes from the checkpoints before.
+pub(crate) type HotPages = BTreeMap<i32, ckpt_dirty::HotPages>;
+
 /// Take a checkpoint. The frame's descriptors are the userfaultfds of `tracked`, and what is lent.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct CaptureOrder {
@@ -37,6 +40,8 @@ pub(crate) struct CaptureOrder {
     pub(crate) last: Option<String>,
     /// The processes that the userfaultfds belong to.
     pub(crate) tracked: Vec<i32>,
+    /// What is known of their pages, by the pids that the job's own PID namespace has.
+    pub(crate) hot_pages: HotPages,
     /// The last descriptor is memory for copies of pages.
     pub(crate) lends: bool,
     /// Kill the job once it is saved.
@@ -64,6 +69,8 @@ pub(crate) struct CaptureReport {
     pub(crate) saved: Saved,
     /// The processes that are tracked from now on.
     pub(crate) tracked: Vec<i32>,
+    /// What is known of their pages from now on.
+    pub(crate) hot_pages: HotPages,
     /// The processes of the job, as its own PID namespace has them, and when they were started.
     pub(crate) members: BTreeMap<i32, u64>,
 }

@@ -21,6 +21,7 @@ mod files;
 mod firewalls;
 mod forks;
 mod further_namespaces;
+mod hot_pages;
 mod huge_pages;
 mod identity;
 mod incremental;

@@ -5,6 +5,7 @@ use super::save::How;
 use crate::keep::Keep;
 use crate::protocol::{LiveJob, Source};
 use crate::target::{self, Target};
+use crate::worker::HotPages;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
@@ -48,6 +49,8 @@ pub(super) struct Job {
     pub(super) keeper: RefCell<Option<Target>>,
     /// The processes of the job at the last checkpoint, and when they were started.
     pub(super) members: RefCell<BTreeMap<i32, u64>>,
+    /// What is known of their pages.
+    pub(super) hot_pages: RefCell<HotPages>,
     /// Tells when its memory is there, if a restore is still filling it.
     pub(super) filling: RefCell<Option<OwnedFd>>,
     /// Why the last attempt failed.
@@ -79,6 +82,7 @@ impl Job {
             last: RefCell::default(),
             keeper: RefCell::default(),
             members: RefCell::default(),
+            hot_pages: RefCell::default(),
             filling: RefCell::default(),
             last_error: RefCell::default(),
             turn: Arc::default(),

@@ -4,7 +4,7 @@ use super::job::Job;
 use crate::failure::{Failure, Outcome};
 use crate::protocol::{Register, Save, Saved, Source};
 use crate::target::{self, Holder};
-use crate::worker::CaptureOrder;
+use crate::worker::{CaptureOrder, CaptureReport};
 use ckpt_capture::{OutsideConnections, UnixPeers};
 use std::io::ErrorKind;
 use std::rc::Rc;
@@ -126,6 +126,7 @@ impl Daemon {
             full: how.full,
             last: job.last.borrow().clone(),
             tracked: turn.iter().map(|(pid, _)| *pid).collect(),
+            hot_pages: job.hot_pages.take(),
             lends: false,
             stop: how.stop,
             tcp: how.tcp,
@@ -138,9 +139,10 @@ impl Daemon {
         let outcome = self.capture(&mut order, tracking).await;
         job.saving.set(false);
         match outcome {
-            Ok((saved, tracking, members)) => {
+            Ok((CaptureReport { saved, members, hot_pages, .. }, tracking)) => {
                 *turn = tracking;
                 *job.members.borrow_mut() = members;
+                *job.hot_pages.borrow_mut() = hot_pages;
                 *job.last.borrow_mut() = Some(saved.id.clone());
                 *job.last_error.borrow_mut() = None;
                 tracing::info!(

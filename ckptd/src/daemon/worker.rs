@@ -2,11 +2,10 @@
 use super::Daemon;
 use super::job::Tracking;
 use crate::failure::{Failure, Outcome};
-use crate::protocol::{self, Answer, Register, Saved, Source, frame};
+use crate::protocol::{self, Answer, Register, Source, frame};
 use crate::worker::{CaptureOrder, CaptureReport, CleanOrder, CleanReport, RestoreOrder, RestoreReport};
 use nix::sys::wait::WaitStatus;
 use serde::{Serialize, de::DeserializeOwned};
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
@@ -42,7 +41,7 @@ impl Daemon {
         &self,
         order: &mut CaptureOrder,
         tracking: Tracking,
-    ) -> Outcome<(Saved, Tracking, BTreeMap<i32, u64>)> {
+    ) -> Outcome<(CaptureReport, Tracking)> {
         let mut handed: Vec<OwnedFd> = tracking.into_iter().map(|(_, fd)| fd).collect();
         let lent = self.lender.lend().map(|(memory, copy)| {
             handed.push(copy);
@@ -55,7 +54,10 @@ impl Daemon {
             lent.into_iter().for_each(|memory| self.lender.take_back(memory));
         }
         match outcome {
-            Ok((report, fds)) => Ok((report.saved, pair(&report.tracked, fds)?, report.members)),
+            Ok((report, fds)) => {
+                let tracking = pair(&report.tracked, fds)?;
+                Ok((report, tracking))
+            }
             Err(Unmet::Failed(failure)) => Err(failure),
             Err(Unmet::Died(failure)) => {
                 // The kernel let the job go when its tracer died; a few pages of ours may still be in it.

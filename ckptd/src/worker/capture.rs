@@ -1,5 +1,5 @@
 //! One capture.
-use super::{CaptureOrder, CaptureReport, Report};
+use super::{CaptureOrder, CaptureReport, HotPages, Report};
 use crate::failure::{Failure, Outcome};
 use crate::inside::{self, Done, OpenDirectory, Unreported};
 use crate::protocol::Saved;
@@ -26,8 +26,8 @@ pub(super) fn capture(order: CaptureOrder, mut fds: Vec<OwnedFd>) -> Outcome<Rep
         let Done { report, tracking, .. } =
             capture_here(&order, order.pid, &order.store, (tracking, lent), &namespaces)?;
         let (tracked, fds) = tracking.into_iter().unzip();
-        let (saved, members) = report;
-        return Ok((CaptureReport { saved, tracked, members }, fds));
+        let (saved, members, hot_pages) = report;
+        return Ok((CaptureReport { saved, tracked, hot_pages, members }, fds));
     }
     let store = OpenDirectory::open(&order.store)?;
     let tracking = inside::inner_tracking(order.pid, tracking);
@@ -51,8 +51,8 @@ pub(super) fn capture(order: CaptureOrder, mut fds: Vec<OwnedFd>) -> Outcome<Rep
             .map_err(|errno| Failure::new(format!("cannot kill pid {}: {errno}", order.pid)))?;
     }
     let (tracked, fds) = outcome.tracking.into_iter().unzip();
-    let (saved, members) = outcome.report;
-    Ok((CaptureReport { saved, tracked, members }, fds))
+    let (saved, members, hot_pages) = outcome.report;
+    Ok((CaptureReport { saved, tracked, hot_pages, members }, fds))
 }
 
 /// Takes the checkpoint from where this process is.
@@ -62,7 +62,7 @@ fn capture_here(
     store: &Path,
     (tracking, lent): (Vec<(i32, OwnedFd)>, Option<OwnedFd>),
     namespaces: &Namespaces,
-) -> Outcome<Done<(Saved, Members)>> {
+) -> Outcome<Done<(Saved, Members, HotPages)>> {
     let mut options = order.memory.options();
     options.effort = order.effort;
     let store = Store::open(store)?.with_options(options);
@@ -77,7 +77,8 @@ fn capture_here(
         job: &order.job,
         full: order.full,
         parent: parent(&store, &order.job, order.last.as_deref()),
-        tracking: (!tracking.is_empty()).then(|| Tracking::from_fds(tracking)),
+        tracking: (!tracking.is_empty())
+            .then(|| Tracking::from_fds(tracking).with_hot_pages(order.hot_pages.clone())),
         after: if order.stop { After::Kill } else { After::Run },
         outside: order.tcp,
         unix_peers: order.unix_peer,
@@ -101,8 +102,9 @@ fn capture_here(
         data_files: captured.stats.data_files,
         duration_us: captured.stats.duration_us,
     };
+    let hot_pages = captured.tracking.as_ref().map(Tracking::hot_pages).unwrap_or_default();
     let tracking = captured.tracking.map(Tracking::into_fds).unwrap_or_default();
-    Ok(Done { report: (saved, captured.members), tracking, held: captured.stopped })
+    Ok(Done { report: (saved, captured.members, hot_pages), tracking, held: captured.stopped })
 }
 
 /// The checkpoint since which writes were tracked, unless somebody removed it: then a full one has to be taken.

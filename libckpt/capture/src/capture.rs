@@ -16,8 +16,7 @@ use crate::pages::MemoryStats;
 use crate::process::Process;
 use crate::process_state::{self, Before, Job, ProcessState, Stopped};
 use crate::semaphores::capture_semaphores;
-use crate::shared_pages::Frames;
-use crate::sharing::{Owners, Shared};
+use crate::sharing::Shared;
 use crate::sysv_users::Waits;
 use crate::tree::{self, Tree};
 use crate::unix_peers::UnixPeers;
@@ -25,17 +24,16 @@ use crate::urgent::Urgent;
 use crate::userfaultfd::{self, Userfaultfds};
 use crate::{files, pages, precopy, preflight, unshared};
 use ckpt_dirty::Tracking;
+use ckpt_dirty::ranges::merged;
 use ckpt_image::page::PAGE_SIZE;
 use ckpt_image::record::{
     DeadTaskV1, FdTableV1, FsV1, InventoryV1, MessageQueueV1, NamespacesV1, OpenFileId, SemaphoresV1,
     UnsharedV1,
 };
 use ckpt_image::{CheckpointId, CheckpointWriter, Kind, Stats, Store, fault};
-use ckpt_sys::kcmp::Resource;
 use ckpt_sys::lent_memory::LentMemory;
 use ckpt_sys::namespace::Namespace;
 use ckpt_sys::{SysError, heap};
-use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -155,7 +153,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let members = tree::members(root, request.orphans);
     let mut left = 0;
     if frozen_groups.is_empty() {
-        left = precopy_job(&members, &mut tracking, &mut writer, &mut memory_stats)?;
+        left = precopy::precopy_job(&members, &mut tracking, &mut writer, &mut memory_stats)?;
     }
     // A clone that is born frozen could not make calls; and a job that is to stay stopped has time.
     let clones = request.after == After::Run && frozen_groups.is_empty();
@@ -195,6 +193,7 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let held = match request.after {
         After::Run => {
             tree.thaw();
+            frozen.end_tracking(&mut tracking, writer.kind(), &memory_stats);
             None
         }
         After::Kill => Some(tree),
@@ -239,34 +238,6 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
 fn lent_memory(file: Option<OwnedFd>, copies_max: u64) -> Option<Rc<LentMemory>> {
     let lent = LentMemory::take_turn(file?, copies_max.min(LENT_MAX));
     lent.inspect_err(|error| tracing::debug!(%error, "copies are made in fresh memory")).ok().map(Rc::new)
-}
-
-/// Saves what is dirty of all processes while they run; how many pages are left. One that ends meanwhile is left out.
-fn precopy_job(
-    members: &[i32],
-    tracking: &mut Tracking,
-    writer: &mut CheckpointWriter,
-    stats: &mut MemoryStats,
-) -> CaptureResult<u64> {
-    let mut owners = Owners::new(Resource::Memory);
-    let root = members[0];
-    let frames = OnceCell::new();
-    let frames = || frames.get_or_init(|| Frames::read(members));
-    let handles_faults = userfaultfd::any(members);
-    for &pid in members.iter().filter(|_| handles_faults) {
-        userfaultfd::wait_until_answered(pid)?;
-    }
-    let mut left = 0;
-    for &pid in members {
-        let outcome = owners.of(pid).and_then(|owner| {
-            if owner != pid {
-                return Ok(0);
-            }
-            precopy::precopy(pid, tracking, writer, stats, frames, handles_faults)
-        });
-        left += if_alive(root, pid, outcome)?.unwrap_or(0);
-    }
-    Ok(left)
 }
 
 fn read_before(root: i32, orphans: &Orphans) -> CaptureResult<HashMap<i32, Before>> {
@@ -433,6 +404,16 @@ impl Frozen {
 
     fn pids(&self) -> Vec<i32> {
         self.processes.iter().map(|process| process.task().pid).collect()
+    }
+
+    /// The threads run again: what they write each time is left unprotected.
+    fn end_tracking(&self, tracking: &mut Tracking, kind: Kind, stats: &MemoryStats) {
+        for (pid, dirty) in self.processes.iter().filter_map(ProcessState::pages_dirty) {
+            let early = stats.precopied.get(&pid).into_iter().flatten();
+            let written = merged(early.chain(dirty).cloned().collect());
+            // A full checkpoint takes all pages, written or not.
+            tracking.tracker(pid).end((kind == Kind::Incremental).then_some(&written));
+        }
     }
 
     fn store(

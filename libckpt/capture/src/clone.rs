@@ -4,10 +4,10 @@
 //! anonymous memory that is read from it (mapped files, shared memory), it unmaps before the job runs; it has no descriptors, and a session of its own.
 use crate::buffer::{fit, total};
 use crate::error::{CaptureError, CaptureResult};
-use crate::pages::{gaps, within};
 use crate::process::Process;
 use crate::room::room;
 use crate::{aio, capture, files};
+use ckpt_dirty::ranges::{gaps, within};
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::{CheckpointWriter, fault};
 use ckpt_sys::inject::{Hints, Injector, Offspring};

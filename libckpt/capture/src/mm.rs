@@ -4,9 +4,9 @@ use crate::error::{CaptureError, CaptureResult};
 use crate::namespaces::Further;
 use crate::objects::Objects;
 use crate::process::Process;
+use crate::userfaultfd;
 use crate::vma::{self, Files, capture_vma};
-use crate::{pages, userfaultfd};
-use ckpt_dirty::{Tracker, Tracking};
+use ckpt_dirty::{Tracker, Tracking, ranges};
 use ckpt_image::record::{BackingV1, MmId, MmV1, VmaV1};
 use ckpt_sys::inject::{Answers, Batch, Injector};
 use ckpt_sys::proc::maps::Mapping;
@@ -107,7 +107,7 @@ pub(crate) fn capture_mm(
 fn tracked_by_us(tracker: &Tracker, mappings: &[Mapping]) -> Vec<Range<u64>> {
     let mut ranges: Vec<Range<u64>> = Vec::new();
     for mapping in mappings.iter().filter(|mapping| mapping.has_flag(b"uw")) {
-        pages::push(&mut ranges, mapping.range());
+        ranges::push(&mut ranges, mapping.range());
     }
     ranges.retain(|range| !tracker.is_foreign(range.clone()));
     ranges
@@ -122,7 +122,7 @@ fn check_tracking(tracker: &Tracker, mapping: &Mapping, ours: &[Range<u64>]) -> 
         );
         return Err(vma::refusal(tracker.pid(), mapping, reason, remedy));
     }
-    let is_ours = || !pages::within(ours, &mapping.range()).is_empty();
+    let is_ours = || !ranges::within(ours, &mapping.range()).is_empty();
     if mapping.has_flag(b"uw") && !is_ours() && tracker.is_foreign(mapping.range()) {
         let (reason, remedy) = (
             "a process that is not of the job, or another ckpt, tracks writes to it (userfaultfd)",

@@ -7,6 +7,7 @@ use crate::objects::Objects;
 use crate::process::Process;
 use crate::shared_pages::SameRun;
 use crate::userfaultfd::Userfaultfds;
+use ckpt_dirty::ranges::{gaps, intersection, merged, push, within};
 use ckpt_dirty::{Kind, Tracking};
 use ckpt_image::CheckpointWriter;
 use ckpt_image::page::{PAGE_SIZE, Space};
@@ -71,6 +72,11 @@ impl Copied {
     /// The clone that has what was not copied.
     pub(crate) fn clone_pid(&self) -> Option<i32> {
         self.cloned.as_ref().map(|cloned| cloned.pid())
+    }
+
+    /// The pages that had changed.
+    pub(crate) fn dirty(&self) -> &[Range<u64>] {
+        &self.found.dirty
     }
 
     /// Pages that were copied.
@@ -143,13 +149,6 @@ pub(crate) fn copy(
     Ok(Copied { found, copies, cloned })
 }
 
-/// The parts of `ranges`, which rise, that are within `whole`.
-pub(crate) fn within(ranges: &[Range<u64>], whole: &Range<u64>) -> Vec<Range<u64>> {
-    let first = ranges.partition_point(|range| range.end <= whole.start);
-    let parts = ranges[first..].iter().take_while(|range| range.start < whole.end);
-    parts.map(|range| range.start.max(whole.start)..range.end.min(whole.end)).collect()
-}
-
 /// Of which private pages a mapping has: None if of none.
 fn kind(backing: &BackingV1) -> Option<Kind> {
     match backing {
@@ -194,51 +193,8 @@ fn past_the_end(process: &Process, vma: &VmaV1, populated: &mut Vec<Range<u64>>)
     *populated = kept;
 }
 
-/// Appends `range`, joined to the last one when they touch.
-pub(crate) fn push(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
-    match ranges.last_mut() {
-        Some(last) if last.end == range.start => last.end = range.end,
-        _ => ranges.push(range),
-    }
-}
-
-fn count(range: &Range<u64>) -> u64 {
+pub(crate) fn count(range: &Range<u64>) -> u64 {
     (range.end - range.start) / PAGE
-}
-
-/// What of `whole` is in none of `parts`, which rise.
-pub(crate) fn gaps(whole: &Range<u64>, parts: &[Range<u64>]) -> Vec<Range<u64>> {
-    let mut gaps = Vec::new();
-    let mut next = whole.start;
-    for part in parts {
-        if next < part.start {
-            gaps.push(next..part.start);
-        }
-        next = part.end;
-    }
-    if next < whole.end {
-        gaps.push(next..whole.end);
-    }
-    gaps
-}
-
-/// What is in both; both rise.
-fn intersection(left: &[Range<u64>], right: &[Range<u64>]) -> Vec<Range<u64>> {
-    let mut both = Vec::new();
-    let (mut left, mut right) = (left.iter().peekable(), right.iter().peekable());
-    while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
-        let common = a.start.max(b.start)..a.end.min(b.end);
-        let first_ends = a.end < b.end;
-        if !common.is_empty() {
-            both.push(common);
-        }
-        if first_ends {
-            left.next()
-        } else {
-            right.next()
-        };
-    }
-    both
 }
 
 /// Stores what was copied; the job runs meanwhile.
@@ -327,38 +283,7 @@ fn union(ranges: Vec<Range<u64>>) -> u64 {
     merged(ranges).iter().map(count).sum()
 }
 
-/// The same pages in ranges that rise and do not touch.
-fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    ranges.sort_unstable_by_key(|range| range.start);
-    let mut merged: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
-    for range in ranges {
-        match merged.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => merged.push(range),
-        }
-    }
-    merged
-}
-
 /// Pages of memory objects and unlinked files.
 pub(crate) fn objects_pages(objects: &Objects) -> u64 {
     objects.copied.iter().map(|copied| u64::try_from(copied.bytes.len() / PAGE_SIZE).unwrap_or(0)).sum()
-}
-
-#[cfg(test)]
-#[allow(clippy::single_range_in_vec_init)] // lists of ranges, as everywhere here
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_complement_and_intersect() {
-        let parts = [0x2000..0x3000, 0x5000..0x6000];
-        assert_eq!(gaps(&(0x1000..0x8000), &parts), [0x1000..0x2000, 0x3000..0x5000, 0x6000..0x8000]);
-        assert!(gaps(&(0x2000..0x3000), &parts[..1]).is_empty());
-        assert_eq!(
-            intersection(&parts, &[0x1000..0x2800, 0x2900..0x5800]),
-            [0x2000..0x2800, 0x2900..0x3000, 0x5000..0x5800]
-        );
-        assert_eq!(union(vec![0x5000..0x7000, 0x1000..0x3000, 0x2000..0x4000, 0x6000..0x7000]), 5);
-    }
 }

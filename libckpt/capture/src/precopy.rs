@@ -3,17 +3,21 @@ use crate::aio;
 use crate::buffer::{PageCopies, Spares, fit, total};
 use crate::error::CaptureResult;
 use crate::freeze::{Freeze, Known};
-use crate::pages::{MemoryStats, gaps, within};
+use crate::pages::{MemoryStats, count};
 use crate::shared_pages::Frames;
-use crate::{files, mm};
+use crate::sharing::Owners;
+use crate::{capture, files, mm, userfaultfd};
+use ckpt_dirty::ranges::{gaps, within};
 use ckpt_dirty::{Kind, Tracker, Tracking};
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_image::{CheckpointWriter, Kind as CheckpointKind};
 use ckpt_sys::RemoteAddr;
 use ckpt_sys::inject::{Gadgets, Hints, Injector};
+use ckpt_sys::kcmp::Resource;
 use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::proc::maps::{self, Mapping};
 use ckpt_sys::proc::stand_in;
+use std::cell::OnceCell;
 use std::ops::Range;
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -29,9 +33,39 @@ const HELD: u64 = 16 << 20;
 /// Bytes that are left to the freeze if some of them cannot be read.
 const SMALL: u64 = 256 << 10;
 
+/// Saves what is dirty of all processes while they run; how many pages are left. One that ends meanwhile is left out.
+pub(crate) fn precopy_job(
+    members: &[i32],
+    tracking: &mut Tracking,
+    writer: &mut CheckpointWriter,
+    stats: &mut MemoryStats,
+) -> CaptureResult<u64> {
+    let mut owners = Owners::new(Resource::Memory);
+    let root = members[0];
+    let frames = OnceCell::new();
+    let frames = || frames.get_or_init(|| Frames::read(members));
+    let handles_faults = userfaultfd::any(members);
+    for &pid in members.iter().filter(|_| handles_faults) {
+        userfaultfd::wait_until_answered(pid)?;
+    }
+    let mut left = 0;
+    for &pid in members {
+        let outcome = owners.of(pid).and_then(|owner| {
+            if owner != pid {
+                return Ok(0);
+            }
+            let left = precopy(pid, tracking, writer, stats, frames, handles_faults)?;
+            let always = tracking.tracker(pid).always_dirty(&(0..u64::MAX));
+            Ok(left + always.iter().map(count).sum::<u64>())
+        });
+        left += capture::if_alive(root, pid, outcome)?.unwrap_or(0);
+    }
+    Ok(left)
+}
+
 /// Saves dirty pages of the running process, in rounds, until few are left or it dirties them as fast. What changes meanwhile is saved
-/// again in the freeze; how many pages that are, about. A job that handles page faults itself is left to the freeze. Pages that another process had first, as `frames` tells, are left to the freeze, where it is certain whose they are.
-pub(crate) fn precopy<'f>(
+/// again in the freeze; how many pages that are, about, but for those that are always dirty. A job that handles page faults itself is left to the freeze. Pages that another process had first, as `frames` tells, are left to the freeze, where it is certain whose they are.
+fn precopy<'f>(
     pid: i32,
     tracking: &mut Tracking,
     writer: &mut CheckpointWriter,

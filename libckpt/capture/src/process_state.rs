@@ -27,6 +27,7 @@ use ckpt_sys::pidfd;
 use ckpt_sys::proc::maps::{self, Mapping};
 use ckpt_sys::proc::status::OpenStatus;
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// What was read of a process before the job stood still.
 #[derive(Debug, Default)]
@@ -326,6 +327,14 @@ impl ProcessState {
         match &self.memory {
             Some(Memory { pages: Pages::Copied(copied), .. }) => copied.pages(),
             _ => 0,
+        }
+    }
+
+    /// Whose memory its record has, and which of its pages were dirty in the pause.
+    pub(crate) fn pages_dirty(&self) -> Option<(i32, &[Range<u64>])> {
+        match &self.memory {
+            Some(Memory { pages: Pages::Copied(copied), .. }) => Some((self.task.pid, copied.dirty())),
+            _ => None,
         }
     }
 

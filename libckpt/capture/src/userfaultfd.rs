@@ -8,8 +8,8 @@
 use crate::error::{CaptureError, CaptureResult};
 use crate::files::{index, index::Place};
 use crate::objects::Objects;
-use crate::pages::{push, within};
 use crate::{content, mapped_file, vma};
+use ckpt_dirty::ranges::{push, within};
 use ckpt_image::record::{BackingV1, UserfaultfdAreaV1, UserfaultfdV1, VmaV1};
 use ckpt_sys::inject::Injector;
 use ckpt_sys::pagemap::{Absent, PageRegion, Pagemap, Query, category, marker};

@@ -10,13 +10,16 @@
 //! Architecture invariant: nothing here knows what a checkpoint is.
 mod error;
 mod full;
+mod hot;
 mod install;
 mod pages;
 mod parts;
+pub mod ranges;
 mod tracker;
 mod tracking;
 
 pub use error::{DirtyError, DirtyResult};
+pub use hot::HotPages;
 pub use install::{close_leftovers, leftovers, make as make_userfaultfd};
 pub use pages::{Kind, Pages};
 pub use tracker::Tracker;

@@ -1,4 +1,5 @@
 //! What the page map says of one mapping.
+use crate::ranges::push;
 use ckpt_sys::pagemap::{PageRegion, category};
 use std::ops::Range;
 
@@ -80,14 +81,6 @@ impl Pages {
             }
         }
         push(&mut self.populated, range);
-    }
-}
-
-/// Appends `range`, joined to the last one when they touch.
-pub(crate) fn push(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
-    match ranges.last_mut() {
-        Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-        _ => ranges.push(range),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Dirty pages of one process.
 use crate::error::DirtyResult;
-use crate::pages::{Kind, Pages, push};
+use crate::hot::{HotPages, Limits, Streaks};
+use crate::pages::{Kind, Pages};
+use crate::ranges::{gaps, push, within};
 use crate::{full, install, parts};
 use ckpt_sys::inject::Injector;
 use ckpt_sys::pagemap::{CHECK_WPASYNC, PageRegion, Pagemap, Query, WP_MATCHING, category};
@@ -23,7 +25,19 @@ pub struct Tracker {
     doubtful: Vec<Range<u64>>,
     /// The kernel knows PAGE_IS_GUARD (6.15).
     knows_guards: bool,
+    /// What is known of pages from the captures before.
+    hot: HotPages,
+    /// Those that this capture has found written in the pause.
+    found_hot: Streaks,
 }
+
+/// What may be left unprotected, and be copied, in each pause.
+const IN_PAUSE: Limits = Limits { run: 1 << 12, total: 128 << 12 };
+/// What may be unprotected after the pause: a call for each run costs as much as a page fault.
+const IN_INTERVAL: Limits = Limits { run: 16 << 12, total: u64::MAX };
+
+/// Bytes that are unprotected at once: the program cannot map memory meanwhile.
+const AT_ONCE: u64 = 16 << 20;
 
 /// Bytes between two dirty pages that it takes as long to look through as to ask the kernel once more.
 const GAP: u64 = 512 << 12;
@@ -44,7 +58,8 @@ impl Tracker {
     /// A tracker of `pid` without a userfaultfd yet.
     #[must_use]
     pub fn new(pid: i32) -> Self {
-        Self { pid, uffd: None, pagemap: None, doubtful: Vec::new(), knows_guards: true }
+        let (hot, found_hot) = <_>::default();
+        Self { pid, uffd: None, pagemap: None, doubtful: Vec::new(), knows_guards: true, hot, found_hot }
     }
 
     /// A tracker of `pid` with a userfaultfd that `pid` made. Its handshake may have been made or not.
@@ -67,10 +82,44 @@ impl Tracker {
         self.pid
     }
 
+    /// What is known of its pages from captures.
+    #[must_use]
+    pub fn hot_pages(&self) -> &HotPages {
+        &self.hot
+    }
+
+    /// See [`crate::Tracking::with_hot_pages`].
+    pub fn set_hot_pages(&mut self, hot: HotPages) {
+        self.hot = hot;
+    }
+
     /// Begins a capture: [`Self::verify`], with nothing in doubt.
     pub fn begin(&mut self) -> SysResult<()> {
         self.doubtful.clear();
+        self.found_hot = Streaks::default();
         self.verify()
+    }
+
+    /// Ends a capture that found `written` since the one before, by address; the process runs. None: that was not to be told. What it writes each time is unprotected.
+    pub fn end(&mut self, written: Option<&[Range<u64>]>) {
+        self.hot.pause = std::mem::take(&mut self.found_hot);
+        self.hot.interval =
+            written.map_or_else(Streaks::default, |written| self.hot.interval.after(written, IN_INTERVAL));
+        for range in self.hot.interval.unprotected() {
+            let mut start = range.start;
+            while start < range.end {
+                let end = range.end.min(start + AT_ONCE);
+                // An error: it was unmapped meanwhile, or in part.
+                let _ = self.distrust(start..end);
+                start = end;
+            }
+        }
+    }
+
+    /// The pages of `range` that are not protected, and so dirty, in each pause.
+    #[must_use]
+    pub fn always_dirty(&self, range: &Range<u64>) -> Vec<Range<u64>> {
+        within(&self.hot.pause.unprotected().collect::<Vec<_>>(), range)
     }
 
     /// Opens the page map of the address space that the process has now, and drops a userfaultfd that belongs to another (the process has
@@ -89,6 +138,7 @@ impl Tracker {
         if self.uffd.is_some() && !self.belongs_here()? {
             tracing::debug!(pid = self.pid, "the userfaultfd is of another address space");
             self.uffd = None;
+            self.hot = HotPages::default();
         }
         Ok(())
     }
@@ -108,12 +158,14 @@ impl Tracker {
         Ok(())
     }
 
-    /// How many pages of `range` may have been written since the last look, or all if it is not tracked; nothing is used up.
+    /// How many pages of `range` may have been written since the last look, or all if it is not tracked, but for those that are always dirty; nothing is used up.
     pub fn count_dirty(&self, range: Range<u64>, kind: Kind) -> SysResult<u64> {
         let mut regions = Vec::new();
         self.scan(range.clone(), self.remarkable(kind), &mut regions)?;
+        let always = self.always_dirty(&range);
         let pages = Pages::sort(range, &regions, kind, &[]);
-        Ok(pages.dirty.iter().map(|range| (range.end - range.start) / 4096).sum())
+        let dirty = pages.dirty.iter().flat_map(|range| gaps(range, &within(&always, range)));
+        Ok(dirty.map(|range| (range.end - range.start) / 4096).sum())
     }
 
     /// Whether the process has a userfaultfd with us; if not, [`Self::attach`] makes one.
@@ -138,7 +190,7 @@ impl Tracker {
     }
 
     /// The pages of the mapping `range` of a process that is stopped. Dirty ones are protected, so that the next look finds only pages written
-    /// from now on.
+    /// from now on, and those that are written each time.
     pub fn collect(&mut self, range: Range<u64>, kind: Kind) -> SysResult<Pages> {
         let regions = self.look(range.clone(), kind)?;
         let mut pages = Pages::sort(range.clone(), &regions, kind, &self.doubtful);
@@ -147,8 +199,9 @@ impl Tracker {
             pages.dirty.clone_from(&pages.populated);
         }
         if !pages.dirty.is_empty() && self.register(range.clone()) {
+            let hot = self.find_hot(&pages.dirty);
             let mut protected = Vec::new();
-            for span in spans(&pages.dirty) {
+            for span in gaps(&range, &hot).iter().flat_map(|part| spans(&within(&pages.dirty, part))) {
                 match self.scan(span, self.written(kind), &mut protected) {
                     // Registered by somebody else's rules: it stays untracked.
                     Err(error) if error.errno() == Some(Errno::EPERM) => break,
@@ -157,6 +210,22 @@ impl Tracker {
             }
         }
         Ok(pages)
+    }
+
+    /// Those of the pages of a mapping that were found written in the pause which are not to be protected.
+    fn find_hot(&mut self, written: &[Range<u64>]) -> Vec<Range<u64>> {
+        let bytes = |ranges: &mut dyn Iterator<Item = Range<u64>>| -> u64 {
+            ranges.map(|range| range.end - range.start).sum()
+        };
+        // It was not tracked, or is written faster than it is copied: that does not tell which are hot.
+        if bytes(&mut written.iter().cloned()) > 4 * IN_PAUSE.total {
+            return Vec::new();
+        }
+        let total = IN_PAUSE.total - bytes(&mut self.found_hot.unprotected());
+        let found = self.hot.pause.after(written, Limits { total, ..IN_PAUSE });
+        let hot = found.unprotected().collect();
+        self.found_hot.append(found);
+        hot
     }
 
     /// What there is to tell of the pages of a mapping: of all but those that are there and have not been written.
@@ -174,17 +243,19 @@ impl Tracker {
         Ok(regions)
     }
 
-    /// Pages written since the last look in `range` of a process that runs, protected anew. What the process does to its mappings meanwhile
-    /// is harmless: what could not be told for certain is dirty in the next [`Self::collect`].
+    /// Pages written since the last look in `range` of a process that runs, protected anew, but for those that are always dirty. What the process does to its mappings
+    /// meanwhile is harmless: what could not be told for certain is dirty in the next [`Self::collect`].
     pub fn collect_running(&mut self, range: Range<u64>, kind: Kind) -> Vec<Range<u64>> {
         if !self.register(range.clone()) {
             return Vec::new();
         }
         let mut regions = Vec::new();
-        if let Err(error) = self.scan(range.clone(), self.written(kind), &mut regions) {
-            tracing::debug!(pid = self.pid, %error, "pre-copy skips a mapping");
-            self.doubt(range);
-            return Vec::new();
+        for part in gaps(&range, &self.always_dirty(&range)) {
+            if let Err(error) = self.scan(part, self.written(kind), &mut regions) {
+                tracing::debug!(pid = self.pid, %error, "pre-copy skips a mapping");
+                self.doubt(range);
+                return Vec::new();
+            }
         }
         let mut found = Vec::new();
         regions.iter().for_each(|region| push(&mut found, region.start..region.end));

@@ -1,4 +1,5 @@
 //! The trackers of a job's processes.
+use crate::hot::HotPages;
 use crate::tracker::Tracker;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -16,6 +17,21 @@ impl Tracking {
     pub fn from_fds(fds: Vec<(i32, OwnedFd)>) -> Self {
         let trackers = fds.into_iter().map(|(pid, fd)| (pid, Tracker::with_fd(pid, fd))).collect();
         Self { trackers }
+    }
+
+    /// What is known of pages from the captures before, by pid, as [`Self::hot_pages`] gave it: it spares page faults, and nothing relies on it.
+    #[must_use]
+    pub fn with_hot_pages(mut self, hot: BTreeMap<i32, HotPages>) -> Self {
+        for (pid, hot) in hot {
+            self.trackers.get_mut(&pid).into_iter().for_each(|tracker| tracker.set_hot_pages(hot.clone()));
+        }
+        self
+    }
+
+    /// What is known of pages, by pid.
+    #[must_use]
+    pub fn hot_pages(&self) -> BTreeMap<i32, HotPages> {
+        self.trackers.iter().map(|(pid, tracker)| (*pid, tracker.hot_pages().clone())).collect()
     }
 
     /// The userfaultfds by pid, to be handed to another process of ours.
