@@ -45,7 +45,8 @@ impl LentMemory {
         }
         // SAFETY: no process but this one uses the file now, no two pieces overlap, and nobody makes the file shorter.
         let piece = unsafe { MmapOptions::new().offset(start).len(len).map_mut(&self.file) }.ok()?;
-        piece.advise(Advice::PopulateWrite).ok()?;
+        // As if they were read: the kernel then maps sixteen at a time, to be written, too, for the mapping is shared.
+        piece.advise(Advice::PopulateRead).ok()?;
         self.taken.set(end);
         Some(piece)
     }
