@@ -42,7 +42,7 @@ use std::time::Instant;
 /// Pages that are expected to be written between pre-copy and pause, at least.
 const SPARE_PAGES: u64 = 512;
 /// Bytes of memory for copies that are kept from one save to the next, at most: what is more than that takes so long that it hardly matters.
-const LENT_MAX: u64 = 256 << 20;
+const LENT_MAX: u64 = 512 << 20;
 /// Pid of the first process of a PID namespace.
 const FIRST_PROCESS: i32 = 1;
 
