@@ -1,4 +1,4 @@
-// As many descriptors as the hard limit allows but for a few: `many_descriptors DIRECTORY`.
+// So many descriptors, or as many as the hard limit allows but for a few: `many_descriptors DIRECTORY [COUNT]`.
 #include "subject.h"
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -13,6 +13,8 @@ int main(int argc, char **argv)
 	limit.rlim_cur = limit.rlim_max;
 	MUST(setrlimit(RLIMIT_NOFILE, &limit));
 	int count = limit.rlim_max > MOST ? MOST : (int)limit.rlim_max - SPARE;
+	if (argc > 2)
+		count = atoi(argv[2]);
 	int first = (int)MUST(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 	for (int i = 1; i < count; i++)
 		MUST(i % 3 ? eventfd((unsigned)i, EFD_CLOEXEC | EFD_NONBLOCK) : open("/dev/null", O_RDWR | O_CLOEXEC));

@@ -1,9 +1,11 @@
-//! What the pause is spent on, in counts: pages that are copied in it, and stops of a thread.
+//! What the pause is spent on, in counts: pages that are copied in it, stops of a thread, and system calls.
+use ckpt_tests::process::Process;
 use ckpt_tests::subject::Subject;
 use ckpt_tests::wait::until;
-use ckpt_tests::{isolated, sandbox};
+use ckpt_tests::{Sandbox, isolated, sandbox};
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::Command;
 
 /// Pages that a program that does nothing may have written between pre-copy and the pause: of its stack, its C library's data.
 const MOST_FROZEN: u64 = 64;
@@ -89,4 +91,49 @@ fn a_thread_is_stopped_twice_for_a_checkpoint() {
         subject.must_be_well("restored");
         restored.wait_gone();
     });
+}
+
+/// How many system calls are made from when the first thread of a subject is stopped until the last runs again.
+fn system_calls(sandbox: &Sandbox, subject: &str, argument: &str) -> usize {
+    let mut subject = Subject::start(sandbox, subject, &[argument]);
+    sandbox.attach(subject.pid(), "counted");
+    // The second finds what the first has read.
+    sandbox.save("counted");
+    let path = subject.dir().join("trace");
+    let daemon = sandbox.daemon_pid().expect("a daemon").to_string();
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o"]).arg(&path).args(["-p", &daemon]);
+    let mut strace = Process::start(&mut command);
+    until("strace traces the daemon", || {
+        assert!(strace.ended().is_none(), "strace does not run: `ci/setup` installs it");
+        let status = fs::read_to_string(format!("/proc/{daemon}/status")).ok()?;
+        (!status.contains("TracerPid:\t0\n")).then_some(())
+    });
+    sandbox.save("counted");
+    sandbox.kill_daemon();
+    strace.wait();
+    let trace = fs::read_to_string(path).expect("the trace");
+    let lines: Vec<&str> = trace.lines().collect();
+    let first = lines.iter().position(|line| line.contains("PTRACE_SEIZE")).expect("a first stop");
+    let last = lines.iter().rposition(|line| line.contains("PTRACE_DETACH")).expect("a last one");
+    let is_call = |line: &&&str| line.contains('(') && !line.contains(" resumed>") && !line.contains(" --- ");
+    subject.process.kill();
+    lines[first..=last].iter().filter(is_call).count()
+}
+
+/// How many more there are for each of 100 more threads or descriptors.
+fn system_calls_for_each(sandbox: &Sandbox, subject: &str) -> usize {
+    let [few, many] = ["50", "150"].map(|count| system_calls(sandbox, subject, count));
+    println!("{subject}: {few} system calls in the pause for 50, {many} for 150");
+    many.saturating_sub(few).div_ceil(100)
+}
+
+#[test]
+fn system_calls_for_a_thread() {
+    isolated(|sandbox| assert!(system_calls_for_each(sandbox, "idle_threads") <= 36));
+}
+
+#[test]
+fn system_calls_for_a_descriptor() {
+    isolated(|sandbox| assert!(system_calls_for_each(sandbox, "many_descriptors") <= 8));
 }
