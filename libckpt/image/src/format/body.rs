@@ -2,8 +2,10 @@
 use super::{u32_at, u64_at};
 use crate::StoreError;
 use std::borrow::Cow;
-use std::io::{self, Read};
+use std::cell::RefCell;
+use std::io;
 use std::path::Path;
+use zstd::bulk::Decompressor;
 
 /// First version of the format whose bodies are wrapped.
 const WRAPPED_SINCE: u16 = 2;
@@ -52,10 +54,19 @@ pub(crate) fn unwrap<'a>(version: u16, stored: &'a [u8], path: &Path) -> Result<
 }
 
 fn decompress(bytes: &[u8], length: usize) -> io::Result<Vec<u8>> {
-    let mut out = Vec::with_capacity(length);
-    let limit = u64::try_from(length).unwrap_or(u64::MAX).saturating_add(1);
-    zstd::stream::read::Decoder::with_buffer(bytes)?.single_frame().take(limit).read_to_end(&mut out)?;
-    if out.len() == length { Ok(out) } else { Err(io::ErrorKind::InvalidData.into()) }
+    thread_local! {
+        // To make one takes as long as a body of some hundred KiB.
+        static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    DECOMPRESSOR.with_borrow_mut(|kept| {
+        let decompressor = match kept {
+            Some(kept) => kept,
+            empty => empty.insert(Decompressor::new()?),
+        };
+        let mut out = Vec::with_capacity(length);
+        let done = decompressor.decompress_to_buffer(bytes, &mut out)?;
+        if done == length { Ok(out) } else { Err(io::ErrorKind::InvalidData.into()) }
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The page index: which pages a checkpoint has, and where.
 use super::{Role, StoreId, array, seal, u32_at, u64_at, unseal, unwrap, wrap};
 use crate::StoreError;
-use crate::map::{END_OF_PAGES, Extent, ExtentMap, PageSet, Place};
+use crate::map::{END_OF_PAGES, Extent, ExtentMap, PageSet, Place, Rising};
 use crate::page::Space;
 use crate::record::{GhostId, MmId, ShmemId};
 use std::path::Path;
@@ -143,42 +143,61 @@ fn decode_body(body: &[u8]) -> Result<PagesFile, &'static str> {
         let (space, first, count) = order.check(get_space(range)?, u64_at(range, 8), u64_at(range, 16))?;
         live.insert(space, first, count, ());
     }
-    let mut extents =
-        Vec::with_capacity([2, 3, 4].map(|part: usize| parts[part].len() / RANGE_LEN).iter().sum());
-    order = Order::default();
-    for range in parts[2].chunks_exact(RANGE_LEN) {
-        let (space, first, count) = order.check(get_space(range)?, u64_at(range, 8), u64_at(range, 16))?;
-        extents.push((space, Extent { first, count, value: Place::Absent }));
-    }
-    order = Order::default();
-    let listed = |pack: u32, slot: u64| {
-        let known = usize::try_from(pack).is_ok_and(|p| p < packs.len()) && slot < END_OF_PAGES;
-        if known { Ok(()) } else { Err("a run in a pack that is not listed") }
+    let map = decode_map([parts[2], parts[3], parts[4]], packs.len())?;
+    Ok(PagesFile { packs, live: (flags & FLAG_LIVE != 0).then_some(live), map })
+}
+
+/// The map of three lists: pages that are absent, stored, and deltas. Each of them rises; they are merged as they are read, for there may be millions.
+fn decode_map(lists: [&[u8]; 3], packs: usize) -> Result<ExtentMap<Place>, &'static str> {
+    let [absent, stored, deltas] = lists;
+    let (mut a, mut b, mut c) = (Order::default(), Order::default(), Order::default());
+    let mut absent = absent.chunks_exact(RANGE_LEN).map(|range| {
+        let (space, first, count) = a.check(get_space(range)?, u64_at(range, 8), u64_at(range, 16))?;
+        Ok((space, Extent { first, count, value: Place::Absent }))
+    });
+    let run = |run: &[u8], order: &mut Order, value: Place| {
+        let listed = |(pack, slot): (u32, u64)| {
+            usize::try_from(pack).is_ok_and(|pack| pack < packs) && slot < END_OF_PAGES
+        };
+        if !value.slots().all(listed) {
+            return Err("a run in a pack that is not listed");
+        }
+        let (space, first, count) =
+            order.check(get_space(run)?, u64_at(run, 8), u64::from(u32_at(run, 24)))?;
+        Ok((space, Extent { first, count, value }))
     };
-    let mut put = |run: &[u8], order: &mut Order, place: Place| {
-        place.slots().try_for_each(|(pack, slot)| listed(pack, slot))?;
-        let count = u64::from(u32_at(run, 24));
-        let (space, first, count) = order.check(get_space(run)?, u64_at(run, 8), count)?;
-        extents.push((space, Extent { first, count, value: place }));
-        Ok(())
-    };
-    for run in parts[3].chunks_exact(RUN_LEN) {
-        put(run, &mut order, Place::Stored { pack: u32_at(run, 28), slot: u64_at(run, 16) })?;
-    }
-    order = Order::default();
-    for run in parts[4].chunks_exact(DELTA_LEN) {
-        if u32_at(run, 44) != 0 {
+    let mut stored = stored
+        .chunks_exact(RUN_LEN)
+        .map(|bytes| run(bytes, &mut b, Place::Stored { pack: u32_at(bytes, 28), slot: u64_at(bytes, 16) }));
+    let mut deltas = deltas.chunks_exact(DELTA_LEN).map(|bytes| {
+        if u32_at(bytes, 44) != 0 {
             return Err("unknown values in a delta run");
         }
-        let (base_slot, base_pack) = (u64_at(run, 32), u32_at(run, 40));
-        put(
-            run,
-            &mut order,
-            Place::Delta { pack: u32_at(run, 28), slot: u64_at(run, 16), base_pack, base_slot },
-        )?;
+        let (pack, slot) = (u32_at(bytes, 28), u64_at(bytes, 16));
+        let (base_slot, base_pack) = (u64_at(bytes, 32), u32_at(bytes, 40));
+        run(bytes, &mut c, Place::Delta { pack, slot, base_pack, base_slot })
+    });
+    let sizes = lists.iter().zip([RANGE_LEN, RUN_LEN, DELTA_LEN]).map(|(list, size)| list.len() / size);
+    let mut rows = Rising::with_capacity(sizes.sum());
+    let mut lists: [&mut dyn Iterator<Item = Result<_, &'static str>>; 3] =
+        [&mut absent, &mut stored, &mut deltas];
+    let mut next = [None; 3];
+    for (next, list) in next.iter_mut().zip(&mut lists) {
+        *next = list.next().transpose()?;
     }
-    let map = ExtentMap::of(extents).ok_or("a page that is said to be in two places")?;
-    Ok(PagesFile { packs, live: (flags & FLAG_LIVE != 0).then_some(live), map })
+    let key = |(space, e): &(Space, Extent<Place>)| (*space, e.first);
+    loop {
+        let least =
+            (0..next.len()).filter(|at| next[*at].is_some()).min_by_key(|at| next[*at].as_ref().map(key));
+        let Some(least) = least else { break };
+        let others = (0..next.len()).filter(|at| *at != least);
+        let limit = others.filter_map(|at| next[at].as_ref().map(key)).min();
+        while let Some(this) = next[least].filter(|this| limit.is_none_or(|limit| key(this) <= limit)) {
+            rows.push(this.0, this.1).ok_or("a page that is said to be in two places")?;
+            next[least] = lists[least].next().transpose()?;
+        }
+    }
+    Ok(rows.map())
 }
 
 /// Sees to it that ranges rise and do not overlap.

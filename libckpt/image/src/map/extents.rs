@@ -36,6 +36,10 @@ impl<V: Value> Extents<V> {
         self.rows.iter().flatten().copied()
     }
 
+    pub(super) fn rows(&self) -> &[Vec<Extent<V>>] {
+        &self.rows
+    }
+
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Extent<V>> {
         self.rows.iter_mut().flatten()
     }
