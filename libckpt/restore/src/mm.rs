@@ -219,11 +219,11 @@ fn track(builder: &mut Builder<'_>, image: &Image, mm: &MmV1) -> Result<Tracker,
         let (kind, filled) = match &vma.backing {
             BackingV1::Anonymous => {
                 let pages = vma.start / PAGE..vma.end / PAGE;
-                (Kind::Anonymous, image.runs(Space::Private(mm.id), pages).iter().any(|run| run.present))
+                (Kind::Anonymous, image.has_pages(Space::Private(mm.id), pages, 1))
             }
             BackingV1::HugeAnonymous { .. } => {
                 let pages = vma.start / PAGE..vma.end / PAGE;
-                (Kind::PrivateFile, image.runs(Space::Private(mm.id), pages).iter().any(|run| run.present))
+                (Kind::PrivateFile, image.has_pages(Space::Private(mm.id), pages, 1))
             }
             BackingV1::ShmemPrivate { .. } | BackingV1::File { shared: false, .. } => {
                 (Kind::PrivateFile, !vma.copies.is_empty())

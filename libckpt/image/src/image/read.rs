@@ -205,6 +205,13 @@ impl Image {
         self.map.range(space, 0..END_OF_PAGES).map(|e| e.count).sum()
     }
 
+    /// Whether at least so many of the pages in a range are present.
+    #[must_use]
+    pub fn has_pages(&self, space: Space, pages: Range<u64>, least: u64) -> bool {
+        let mut counts = self.map.range(space, pages).map(|e| e.count);
+        counts.try_fold(0, |sum, count| if sum + count < least { Ok(sum + count) } else { Err(()) }).is_err()
+    }
+
     /// Which of the pages in a range are present. The runs cover the whole range in rising order.
     #[must_use]
     pub fn runs(&self, space: Space, pages: Range<u64>) -> Vec<PageRun> {

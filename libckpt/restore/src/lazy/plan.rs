@@ -9,7 +9,7 @@ use std::ops::Range;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Fewer pages than this are there sooner than somebody could wait for them.
-const FEW: u64 = 64;
+const FEW: u64 = 65;
 /// Bytes on top of a stack that its thread is likely to use next.
 const STACK_TOP: u64 = 32 << 10;
 /// Pages that are filled in one go.
@@ -68,11 +68,9 @@ impl Plan {
 
 fn comes_late(image: &Image, mm: &MmV1, vma: &VmaV1) -> bool {
     let pages = vma.start / PAGE..vma.end / PAGE;
-    let present = || {
-        let runs = image.runs(Space::Private(mm.id), pages);
-        runs.iter().filter(|run| run.present).map(|run| run.count).sum::<u64>()
-    };
-    vma.backing == BackingV1::Anonymous && vma.flags & NOT_LATE == 0 && present() > FEW
+    vma.backing == BackingV1::Anonymous
+        && vma.flags & NOT_LATE == 0
+        && image.has_pages(Space::Private(mm.id), pages, FEW)
 }
 
 /// Whether another process may have inherited it, or it may be inherited: what came from one page is to be one page again.
