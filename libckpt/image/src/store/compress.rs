@@ -7,6 +7,7 @@ use crate::StoreError;
 use crate::format::{BLOCK_PAGES, BlockEntry, FileRef, PageHash, compress_block};
 use std::collections::BTreeMap;
 use std::io;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -59,7 +60,11 @@ impl Compression {
         options: super::Options,
         bases: &Arc<Bases>,
     ) -> Result<Self, StoreError> {
-        let threads = options.threads.max(1);
+        let threads = match options.threads {
+            // Files of control groups are read for it: nothing that is done for each store that is opened.
+            0 => std::thread::available_parallelism().map_or(2, NonZero::get),
+            threads => threads,
+        };
         let depth = (options.queue_bytes / crate::format::BLOCK_LEN).max(1);
         let (queue, blocks) = sync_channel(depth);
         let (done, compressed) = sync_channel(threads * 2);

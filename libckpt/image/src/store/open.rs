@@ -28,7 +28,7 @@ pub struct Options {
     /// zstd level of page blocks of light checkpoints, whatever their kind. Negative levels find less, the sooner the lower they are: pages of redis-server take 6 µs each at level 1, 2.4
     /// at -50 and 1.8 at -100, and four times the bytes there.
     pub light_level: i32,
-    /// Threads that compress for one writer.
+    /// Threads that compress for one writer; 0: as many as there are processors for this process.
     pub threads: usize,
     /// What these threads are nicer than the one that makes the writer, as of setpriority(2).
     pub nice: i32,
@@ -49,7 +49,7 @@ impl Default for Options {
             level: 1,
             incremental_level: 3,
             light_level: -100,
-            threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+            threads: 0,
             nice: 10,
             queue_bytes: 64 << 20,
             table_bytes: 64 << 20,
