@@ -7,7 +7,7 @@ use ckpt_image::Image;
 use ckpt_image::page::{PAGE_SIZE, Space};
 use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::proc::maps;
-use ckpt_sys::{RemoteAddr, SysResult};
+use ckpt_sys::{RemoteAddr, SysError, SysResult};
 use nix::errno::Errno;
 use std::ops::Range;
 
@@ -24,11 +24,17 @@ pub(super) fn settle(image: &Image, memory: &LateMemory, tracker: &mut Tracker) 
             continue;
         }
         let mut next = range.start;
-        let mut now = Vec::new();
+        let (mut now, mut gone) = (Vec::new(), false);
         let pages = range.start / PAGE..range.end / PAGE;
         let mut compare = |page: u64, bytes: &[u8]| -> RestoreResult<()> {
             now.resize(bytes.len(), 0);
-            let read = process.read(RemoteAddr::new(page * PAGE), &mut now).is_ok();
+            let address = RemoteAddr::new(page * PAGE);
+            let read = process.read(address, &mut now).is_ok();
+            // An address space that nobody has any more ends everywhere: the rest of the image would be read for nothing.
+            if !read && process.read_some(address, &mut now).is_ok_and(|len| len == 0) {
+                gone = true;
+                return Err(SysError::new("read of memory", "a process that has ended", Errno::ESRCH).into());
+            }
             for (number, (new, now)) in (page..).zip(bytes.chunks(PAGE_SIZE).zip(now.chunks(PAGE_SIZE))) {
                 if read && new == now {
                     if next < number * PAGE {
@@ -39,7 +45,10 @@ pub(super) fn settle(image: &Image, memory: &LateMemory, tracker: &mut Tracker) 
             }
             Ok(())
         };
-        reader.for_each_run(Space::Private(memory.mm), pages, &mut compare)?;
+        let compared = reader.for_each_run(Space::Private(memory.mm), pages, &mut compare);
+        if !gone {
+            compared?;
+        }
         if next < range.end {
             distrust(tracker, next..range.end)?;
         }
