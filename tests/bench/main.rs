@@ -9,6 +9,7 @@ mod subject;
 mod tools;
 
 use ckpt_tests::Sandbox;
+use measure::Times;
 use report::Report;
 use std::time::Duration;
 use subject::Shape;
@@ -52,8 +53,11 @@ fn run(sandbox: &Sandbox, short: bool, keep: impl Fn(&Report)) -> Report {
         for tool in &mut tools {
             eprintln!("{}: {shape:?}", tool.name());
             // Others take minutes for a large program.
-            let saves = if short || tool.name() != report::OURS { 2 } else { 5 };
-            report.figures.push(measure::measure(tool.as_mut(), &dir, shape, saves));
+            let times = match tool.name() {
+                report::OURS => Times { saves: if short { 2 } else { 5 }, restores: 3 },
+                _ => Times { saves: 2, restores: 1 },
+            };
+            report.figures.push(measure::measure(tool.as_mut(), &dir, shape, times));
             keep(&report);
         }
     }

@@ -27,7 +27,7 @@ pub(crate) struct Figures {
     pub(crate) bytes: Option<u64>,
     /// Those bytes over what the pages that had changed take with `zstd -1`.
     pub(crate) bytes_over_zstd: Option<f64>,
-    /// From the start of the command to the restored program's first beat, and to the command's end.
+    /// Medians of the restores, from the start of the command to the restored program's first beat, and to the command's end.
     pub(crate) restore_first_beat_ms: Option<f64>,
     pub(crate) restore_took_ms: Option<f64>,
     /// The same to the first beat when memory comes later (`--lazy`).
@@ -49,8 +49,20 @@ pub(crate) fn median<T: Copy + PartialOrd>(mut all: Vec<T>) -> Option<T> {
     all.get(all.len() / 2).copied()
 }
 
+/// How often the program is saved after the first time, and restored in each way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) saves: usize,
+    pub(crate) restores: usize,
+}
+
 /// Measures.
-pub(crate) fn measure(tool: &mut dyn Tool, dir: &Path, shape: Shape, saves: usize) -> Figures {
+pub(crate) fn measure(
+    tool: &mut dyn Tool,
+    dir: &Path,
+    shape: Shape,
+    Times { saves, restores }: Times,
+) -> Figures {
     let mut subject = tool.start(dir, shape);
     let Shape { mib, dirty, threads, fds } = shape;
     let told = subject.told();
@@ -97,12 +109,17 @@ pub(crate) fn measure(tool: &mut dyn Tool, dir: &Path, shape: Shape, saves: usiz
     (figures.pause_ms, figures.took_ms, figures.bytes) = (median(pauses), median(took), median(bytes));
     subject.process.kill();
     let told = subject.told();
-    if let Some((first_beat, took)) = time_restore(told, || tool.restore()) {
-        (figures.restore_first_beat_ms, figures.restore_took_ms) = (first_beat, Some(took));
-    }
-    figures.lazy_first_beat_ms =
-        time_restore(told, || tool.restore_lazily()).and_then(|(first_beat, _)| first_beat);
+    (figures.restore_first_beat_ms, figures.restore_took_ms) =
+        medians((0..restores).map_while(|_| time_restore(told, || tool.restore())));
+    (figures.lazy_first_beat_ms, _) =
+        medians((0..restores).map_while(|_| time_restore(told, || tool.restore_lazily())));
     figures
+}
+
+/// Of restores: the median time until the first beat, and until the command's end.
+fn medians(restores: impl Iterator<Item = (Option<f64>, f64)>) -> (Option<f64>, Option<f64>) {
+    let (beats, took): (Vec<_>, Vec<_>) = restores.unzip();
+    (median(beats.into_iter().flatten().collect()), median(took))
 }
 
 /// Restores the program and ends it: the time until its first beat and until the command's end. None: the tool cannot do it.
