@@ -14,6 +14,7 @@ mod reaper;
 mod register;
 mod save;
 mod serve;
+mod spare;
 mod worker;
 
 use crate::effort::EffortChoice;
@@ -26,6 +27,7 @@ use lender::Lender;
 use nix::sys::signal::SigSet;
 use processors::Processors;
 use reaper::Reaper;
+use spare::Spare;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
@@ -62,6 +64,7 @@ struct Daemon {
     endpoint: Endpoint,
     jobs: RefCell<Vec<Rc<Job>>>,
     reaper: Reaper,
+    spare: Spare,
     tickets: RefCell<HashMap<u64, save::Ticket>>,
     last_ticket: Cell<u64>,
     /// Connections and checkpoints under way.
@@ -128,6 +131,7 @@ async fn serve_all(
         endpoint,
         jobs: RefCell::default(),
         reaper: Reaper::start().map_err(fail("handle SIGCHLD"))?,
+        spare: Spare::default(),
         tickets: RefCell::default(),
         last_ticket: Cell::new(adopt::first_ticket()),
         busy: Cell::new(0),
@@ -158,6 +162,9 @@ async fn serve_all(
             _ = interrupt.recv() => break,
             _ = check.tick() => {
                 daemon.lender.forget();
+                if daemon.busy.get() == 0 && !daemon.jobs.borrow().is_empty() {
+                    daemon.make_spare();
+                }
                 if daemon.busy.get() > 0 || !daemon.jobs.borrow().is_empty() {
                     last_busy = Instant::now();
                 } else if background && last_busy.elapsed() > IDLE {
@@ -167,6 +174,7 @@ async fn serve_all(
             }
         }
     }
+    daemon.spare.dismiss();
     let _ = std::fs::remove_file(daemon.endpoint.socket());
     drop(listener);
     let deadline = Instant::now() + LAST_WORKERS;

@@ -18,6 +18,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
+/// Bytes of memory, about, that it takes to read the page index of a job of some GiB.
+const HEAP: usize = 6 << 20;
+
 /// What is known of the pages of processes from the checkpoints before.
 pub(crate) type HotPages = BTreeMap<i32, ckpt_dirty::HotPages>;
 
@@ -171,6 +174,8 @@ pub(crate) fn maintain() -> Outcome<()> {
 
 /// `ckpt __restore`: brings one checkpoint back, and stays as the job's keeper.
 pub(crate) fn restore() -> Outcome<()> {
+    // The order may come later than this process is there.
+    ckpt_sys::heap::populate(HEAP);
     if obey(restore::restore)? {
         return Err(keeper::become_keeper());
     }
@@ -192,9 +197,10 @@ where
         // SAFETY: no handler is installed, the signal is merely ignored.
         let _ = unsafe { signal(ignored, SigHandler::SigIgn) };
     }
-    let frame = frame::receive(&socket)
-        .map_err(|error| stray(&error.to_string()))?
-        .ok_or_else(|| stray("no order came"))?;
+    let Some(frame) = frame::receive(&socket).map_err(|error| stray(&error.to_string()))? else {
+        // It is not needed, or the daemon has ended.
+        return Ok(false);
+    };
     let outcome = protocol::decode_request(&frame.payload).and_then(|order| work(order, frame.fds));
     let done = outcome.is_ok();
     let (outcome, fds) = match outcome {

@@ -101,9 +101,11 @@ fn a_tree_that_forks_all_the_time() {
                 Some(restored) => restored.kill(),
                 None => subject.process.kill(),
             }
-            until("no process is left", || (processes() == without_job).then_some(()));
+            // One worker stands by for the next restore, at the other end of one socket.
+            let is_left = |now: usize| now == without_job || now == without_job + 1;
+            until("no process is left", || is_left(processes()).then_some(()));
             until(&format!("the daemon has {idle} descriptors again"), || {
-                (descriptors(sandbox) <= idle).then_some(())
+                (descriptors(sandbox) <= idle + 1).then_some(())
             });
             let now = sandbox.restore(&id);
             sandbox.ckpt(["prune", "forks", "--keep", "2"]).done();

@@ -62,6 +62,7 @@ mod semaphores;
 mod shared_memory;
 mod signal_actions;
 mod sleeps;
+mod spare;
 mod swapped_paths;
 mod terminals;
 mod thread_lists;

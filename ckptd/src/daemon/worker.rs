@@ -4,10 +4,12 @@ use super::job::Tracking;
 use crate::failure::{Failure, Outcome};
 use crate::protocol::{self, Answer, Register, Source, frame};
 use crate::worker::{CaptureOrder, CaptureReport, CleanOrder, CleanReport, RestoreOrder, RestoreReport};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 use nix::sys::wait::WaitStatus;
 use serde::{Serialize, de::DeserializeOwned};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -16,7 +18,25 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
 /// The order that a worker does not end with.
-const RESTORE: &str = "__restore";
+pub(super) const RESTORE: &str = "__restore";
+
+/// A worker process that has no order yet.
+pub(super) struct Worker {
+    socket: UnixStream,
+    pid: i32,
+    ended: oneshot::Receiver<WaitStatus>,
+}
+
+impl Worker {
+    /// Whether it lives, and is in the control groups in which one would be that is started now: a job may come to be there.
+    pub(super) fn is_as_new(&self) -> bool {
+        // It says nothing before it has an order; its end closes the socket.
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        let lives = recv(self.socket.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN);
+        let groups = |process: &str| std::fs::read(format!("/proc/{process}/cgroup")).ok();
+        lives && groups("self").is_some_and(|own| groups(&self.pid.to_string()) == Some(own))
+    }
+}
 
 /// Why a worker did not do as it was told.
 pub(super) enum Unmet {
@@ -78,7 +98,9 @@ impl Daemon {
     /// Has a worker bring a checkpoint back, which then stays as the job's keeper.
     pub(super) async fn restore(self: &Rc<Self>, order: RestoreOrder) -> Outcome<Answer> {
         let id = order.id.clone();
-        let (report, fds) = self.order::<RestoreReport>(RESTORE, &order, Vec::new()).await?;
+        let outcome = self.order::<RestoreReport>(RESTORE, &order, Vec::new()).await;
+        self.make_spare_soon();
+        let (report, fds) = outcome?;
         let pid = report.pid;
         let register = Register {
             pid: Some(pid),
@@ -113,7 +135,8 @@ impl Daemon {
         order: &impl Serialize,
         handed: Vec<OwnedFd>,
     ) -> Result<(R, Vec<OwnedFd>), Unmet> {
-        let (socket, ended) = self.spawn(role).map_err(|error| {
+        let spare = if role == RESTORE { self.spare.take() } else { None };
+        let Worker { socket, ended, .. } = spare.map_or_else(|| self.spawn(role), Ok).map_err(|error| {
             Unmet::Failed(Failure::new(format!("cannot start a worker process: {error}")))
         })?;
         let fds: Vec<_> = handed.iter().map(AsFd::as_fd).collect();
@@ -149,7 +172,7 @@ impl Daemon {
     }
 
     /// Starts a worker with one end of a socket pair as its standard input.
-    fn spawn(&self, role: &str) -> io::Result<(UnixStream, oneshot::Receiver<WaitStatus>)> {
+    pub(super) fn spawn(&self, role: &str) -> io::Result<Worker> {
         let (ours, theirs) = StdStream::pair()?;
         let child = Command::new("/proc/self/exe")
             .arg0("ckpt-worker")
@@ -157,9 +180,10 @@ impl Daemon {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .spawn()?;
-        let ended = self.reaper.ended(i32::try_from(child.id()).map_err(io::Error::other)?);
+        let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+        let ended = self.reaper.ended(pid);
         ours.set_nonblocking(true)?;
-        Ok((UnixStream::from_std(ours)?, ended))
+        Ok(Worker { socket: UnixStream::from_std(ours)?, pid, ended })
     }
 }
 

@@ -6,14 +6,10 @@ use ckpt_image::{CheckpointId, Store};
 use ckpt_restore::RestoreRequest;
 use std::os::fd::OwnedFd;
 
-/// Bytes of memory, about, that it takes to read the page index of a job of some GiB.
-const HEAP: usize = 6 << 20;
-
 pub(super) fn restore(order: RestoreOrder, _: Vec<OwnedFd>) -> Outcome<Report<RestoreReport>> {
     let store = Store::open(&order.store)?;
     let id: CheckpointId = order.id.parse().map_err(Failure::usage)?;
     tracing::trace!(name = "restore.ordered");
-    ckpt_sys::heap::populate(HEAP);
     let image = store.image(&id)?;
     tracing::trace!(name = "restore.image");
     let home = Home::of(&image, order.pids)?;
