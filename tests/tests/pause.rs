@@ -130,7 +130,7 @@ fn system_calls_for_each(sandbox: &Sandbox, subject: &str) -> usize {
 
 #[test]
 fn system_calls_for_a_thread() {
-    isolated(|sandbox| assert!(system_calls_for_each(sandbox, "idle_threads") <= 36));
+    isolated(|sandbox| assert!(system_calls_for_each(sandbox, "idle_threads") <= 38));
 }
 
 #[test]

@@ -21,6 +21,9 @@ use std::time::Instant;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
+/// Bytes of a mapping of which a look through all entries of its page tables takes hardly longer than to ask for it.
+const SMALL: u64 = 8 << 20;
+
 /// What the memory of a checkpoint cost.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryStats {
@@ -101,24 +104,40 @@ pub(crate) fn find(
         dirty: Vec::new(),
         same: Vec::new(),
     };
-    for vma in &mut mm.vmas {
-        let Some(kind) = kind(&vma.backing) else { continue };
-        let range = vma.start..vma.end;
-        let pages = tracker.collect(range.clone(), kind)?;
-        let mut populated = pages.populated;
-        userfaultfds.look_at(process.pid, vma, &pages.guards, &mut populated)?;
-        if kind == Kind::PrivateFile {
-            past_the_end(process, vma, &mut populated);
-            if !matches!(vma.backing, BackingV1::HugeAnonymous { .. }) {
-                vma.copies = populated.iter().map(|range| (range.start, range.end)).collect();
+    for vmas in mm.vmas.chunk_by_mut(are_side_by_side) {
+        let Some(kind) = kind(&vmas[0].backing) else { continue };
+        let ranges: Vec<Range<u64>> = vmas.iter().map(|vma| vma.start..vma.end).collect();
+        let pages = if is_small(&vmas[0]) {
+            tracker.collect_small(&ranges)?
+        } else {
+            vec![tracker.collect(ranges[0].clone(), kind)?]
+        };
+        for ((vma, range), pages) in vmas.iter_mut().zip(ranges).zip(pages) {
+            let mut populated = pages.populated;
+            userfaultfds.look_at(process.pid, vma, &pages.guards, &mut populated)?;
+            if kind == Kind::PrivateFile {
+                past_the_end(process, vma, &mut populated);
+                if !matches!(vma.backing, BackingV1::HugeAnonymous { .. }) {
+                    vma.copies = populated.iter().map(|range| (range.start, range.end)).collect();
+                }
             }
+            vma.guards = pages.guards.iter().map(|range| (range.start, range.end)).collect();
+            found.dirty.extend(intersection(&pages.dirty, &populated));
+            found.populated.extend(populated);
+            found.live.push(range);
         }
-        vma.guards = pages.guards.iter().map(|range| (range.start, range.end)).collect();
-        found.dirty.extend(intersection(&pages.dirty, &populated));
-        found.populated.extend(populated);
-        found.live.push(range);
     }
     Ok(found)
+}
+
+/// Whether a mapping is anonymous, and not large.
+fn is_small(vma: &VmaV1) -> bool {
+    vma.backing == BackingV1::Anonymous && vma.end - vma.start <= SMALL
+}
+
+/// Whether two mappings are looked at together: stacks of threads with their guards, and the like.
+fn are_side_by_side(vma: &VmaV1, next: &VmaV1) -> bool {
+    vma.end == next.start && is_small(vma) && is_small(next)
 }
 
 /// Copies the pages that changed, but for those that are copied of another process; or has them in a clone of the process, where that is quicker and permitted.

@@ -193,7 +193,29 @@ impl Tracker {
     /// from now on, and those that are written each time.
     pub fn collect(&mut self, range: Range<u64>, kind: Kind) -> SysResult<Pages> {
         let regions = self.look(range.clone(), kind)?;
-        let mut pages = Pages::sort(range.clone(), &regions, kind, &self.doubtful);
+        self.protect(range, kind, &regions)
+    }
+
+    /// As [`Self::collect`], of anonymous mappings that lie side by side, with one look at all of them: a program with many threads has many small ones.
+    pub fn collect_small(&mut self, mappings: &[Range<u64>]) -> SysResult<Vec<Pages>> {
+        let (Some(first), Some(last)) = (mappings.first(), mappings.last()) else { return Ok(Vec::new()) };
+        let regions = self.scan_part(first.start..last.end, self.remarkable(Kind::Anonymous))?;
+        let mut pages = Vec::with_capacity(mappings.len());
+        for mapping in mappings {
+            let from = regions.partition_point(|region| region.end <= mapping.start);
+            let to = regions.partition_point(|region| region.start < mapping.end);
+            let mut within = regions[from..to].to_vec();
+            for region in &mut within {
+                (region.start, region.end) = (region.start.max(mapping.start), region.end.min(mapping.end));
+            }
+            pages.push(self.protect(mapping.clone(), Kind::Anonymous, &within)?);
+        }
+        Ok(pages)
+    }
+
+    /// Sorts what a look at the mapping `range` told, and protects what is dirty.
+    fn protect(&mut self, range: Range<u64>, kind: Kind, regions: &[PageRegion]) -> SysResult<Pages> {
+        let mut pages = Pages::sort(range.clone(), regions, kind, &self.doubtful);
         if self.uffd.is_none() {
             // Somebody else's protection tells nothing of ours.
             pages.dirty.clone_from(&pages.populated);

@@ -44,6 +44,37 @@ fn dropped_and_zero_pages_are_not_populated() {
     });
 }
 
+/// Of mappings side by side, each is told what a look at it alone would tell.
+#[test]
+fn small_mappings_side_by_side() {
+    with_target(|_, remote, tracker| {
+        let all = remote.mmap(64 * PAGE, RW, PRIVATE);
+        // Two stacks with guards, and a mapping that is not to be read any more.
+        let mappings =
+            [(0, 1), (1, 20), (20, 21), (21, 40), (40, 64)].map(|(first, end)| pages(&all, first, end));
+        remote.write(pages(&all, 15, 20));
+        remote.write(pages(&all, 38, 50));
+        for hidden in [0, 2, 4] {
+            let range = &mappings[hidden];
+            remote.call(libc::SYS_mprotect, &[range.start, range.end - range.start, 0]);
+        }
+        let told = |found: Vec<ckpt_dirty::Pages>| -> Vec<_> {
+            found.into_iter().map(|pages| (pages.populated, pages.dirty)).collect()
+        };
+        let written =
+            [vec![], vec![pages(&all, 15, 20)], vec![], vec![pages(&all, 38, 40)], vec![pages(&all, 40, 50)]];
+        let first = told(tracker.collect_small(&mappings).unwrap());
+        assert_eq!(first, written.clone().map(|range| (range.clone(), range)));
+        remote.write(pages(&all, 19, 20));
+        remote.poke(all.start + 41 * PAGE);
+        let again = [vec![], vec![pages(&all, 19, 20)], vec![], vec![], vec![pages(&all, 41, 42)]];
+        let second = told(tracker.collect_small(&mappings).unwrap());
+        assert_eq!(second, written.clone().into_iter().zip(again).collect::<Vec<_>>());
+        let third = told(tracker.collect_small(&mappings).unwrap());
+        assert_eq!(third, written.map(|range| (range, vec![])));
+    });
+}
+
 /// Pages that a page table has entries for.
 const TABLE: u64 = 512;
 
