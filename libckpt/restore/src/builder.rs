@@ -1,7 +1,7 @@
 //! The process under construction, as the files of this crate see it.
 use crate::error::{RestoreError, RestoreResult};
 use ckpt_sys::RemoteAddr;
-use ckpt_sys::inject::Injector;
+use ckpt_sys::inject::{self, Injector};
 use ckpt_sys::proc::status::Status;
 
 /// A process under construction: held by ptrace, running system calls on our behalf.
@@ -11,12 +11,32 @@ pub(crate) struct Builder<'m> {
     pub(crate) remote: Injector<'m>,
     /// It is where paths of /proc do not lead to what they lead this process to.
     pub(crate) apart: bool,
+    /// The ids by which it knows itself are known.
+    knows_ids: bool,
+    /// Signals of the program's that are pending: calls in one go end with another.
+    pending: u64,
 }
 
 impl<'m> Builder<'m> {
     /// A builder whose calls run through `remote`.
-    pub(crate) fn new(remote: Injector<'m>) -> Self {
-        Self { remote, apart: false }
+    pub(crate) fn new(mut remote: Injector<'m>) -> Self {
+        remote.end_batches_by(inject::meaningless_signal(0));
+        Self { remote, apart: false, knows_ids: false, pending: 0 }
+    }
+
+    /// This signal of the program's is pending from now on.
+    pub(crate) fn has_pending(&mut self, signal: u64) {
+        self.pending |= 1 << (signal.saturating_sub(1) % 64);
+        self.remote.end_batches_by(inject::meaningless_signal(self.pending));
+    }
+
+    /// Sees to it that batches of calls can end: with a signal that the thread sends to itself.
+    pub(crate) fn know_own_ids(&mut self) -> RestoreResult<()> {
+        if !self.knows_ids {
+            self.remote.known_as(self.own_ids()?);
+            self.knows_ids = true;
+        }
+        Ok(())
     }
 
     /// The id by which the thread knows a process, thread or process group with the id `id` here, whose leader is there. None: it does not see it.

@@ -8,6 +8,7 @@
 mod aio;
 mod birth;
 mod builder;
+mod calls;
 mod canonical;
 mod cgroups;
 mod connections;

@@ -6,7 +6,7 @@ use crate::inherited::Inherited;
 use crate::lazy::Plan;
 use crate::pages::Ahead;
 use crate::userfaultfd::HandledFaults;
-use crate::vma::{self, LastOpened};
+use crate::vma::{self, Mapper};
 use crate::{pages, vdso};
 use ckpt_dirty::{Kind, Tracker};
 use ckpt_image::Image;
@@ -55,18 +55,18 @@ pub(crate) fn restore_mm(
         give_keys_back(builder)?;
     }
     take_keys(builder, mm.protection_keys | used)?;
-    let mut last = LastOpened::default();
+    let mut mapper = Mapper::default();
     for vma in mm.vmas.iter().filter(|vma| !inherited.has(vma)) {
-        vma::map(builder, contents, image, vma, &mut last)?;
+        vma::map(builder, contents, image, vma, &mut mapper)?;
     }
-    last.close(builder)?;
+    mapper.finish(builder)?;
     inherited.settle(builder, image)?;
     let copied = parent.filter(|_| !inherited.is_empty());
     Rc::clone(&contents.policies).restore_mappings(builder, mm, copied, |vma| inherited.has(vma))?;
     let ahead = ahead.filter(|_| inherited.is_empty());
     let now = |vma: &VmaV1| !inherited.has(vma) && is_now(mm, vma, late, handled);
     pages::fill(builder.remote.pid(), builder.remote.memory(), image, mm, now, ahead)?;
-    mm.vmas.iter().try_for_each(|vma| vma::advise_late(builder, vma))?;
+    vma::advise_late(builder, &mm.vmas)?;
     mm.vmas.iter().try_for_each(|vma| vma::finish(builder, vma))?;
     for key in (1..KEYS).filter(|key| used & !mm.protection_keys & (1 << key) != 0) {
         builder.call("pkey_free", &format!("protection key {key}"), libc::SYS_pkey_free, &[key])?;

@@ -84,9 +84,14 @@ fn set_loginuid(builder: &mut Builder<'_>, loginuid: u32) -> RestoreResult<Resul
 
 /// Resource limits, last: the work of restore itself may need more than the program has.
 pub(crate) fn restore_rlimits(builder: &mut Builder<'_>, task: &TaskV1) -> RestoreResult<()> {
+    let mut calls = builder.calls();
     for (resource, &(soft, hard)) in (0u64..).zip(&task.rlimits) {
-        let outcome = set_rlimit(builder, resource, soft, hard)?;
-        if outcome == Err(Errno::EPERM) {
+        let at = calls.place(&limits(soft, hard));
+        calls.add("prlimit64", format!("limit {resource}"), libc::SYS_prlimit64, &[0, resource, at, 0]);
+    }
+    let made = builder.try_make(calls)?;
+    for ((resource, &(soft, hard)), made) in (0u64..).zip(&task.rlimits).zip(made) {
+        if made.outcome == Err(Errno::EPERM) {
             // A hard limit cannot be raised without CAP_SYS_RESOURCE: the program keeps what it used, up to ours.
             let now = builder.place(&[0; 16])?;
             builder.call(
@@ -97,26 +102,22 @@ pub(crate) fn restore_rlimits(builder: &mut Builder<'_>, task: &TaskV1) -> Resto
             )?;
             let most = builder.remote.memory().read_u64(now.offset(8))?;
             tracing::warn!(pid = task.pid, resource, hard, most, "the hard limit stays lower than it was");
-            let again = set_rlimit(builder, resource, soft.min(most), most)?;
+            let at = builder.place(&limits(soft.min(most), most))?.get();
+            let again = builder.remote.syscall(libc::SYS_prlimit64, &[0, resource, at, 0])?;
             if let Err(errno) = again {
                 tracing::warn!(pid = task.pid, resource, %errno, "the resource limit is not restored");
             }
-        } else if let Err(errno) = outcome {
-            let (pid, object) = (task.pid, format!("limit {resource}"));
-            return Err(crate::RestoreError::Remote { pid, call: "prlimit64", object, errno });
+        } else if let Err(errno) = made.outcome {
+            return Err(made.failed(errno));
         }
     }
     Ok(())
 }
 
-fn set_rlimit(
-    builder: &mut Builder<'_>,
-    resource: u64,
-    soft: u64,
-    hard: u64,
-) -> RestoreResult<Result<u64, Errno>> {
-    let mut bytes = soft.to_ne_bytes().to_vec();
-    bytes.extend(hard.to_ne_bytes());
-    let at = builder.place(&bytes)?.get();
-    Ok(builder.remote.syscall(libc::SYS_prlimit64, &[0, resource, at, 0])?)
+/// As prlimit64(2) takes them.
+fn limits(soft: u64, hard: u64) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&soft.to_ne_bytes());
+    bytes[8..].copy_from_slice(&hard.to_ne_bytes());
+    bytes
 }

@@ -1,5 +1,6 @@
 //! Threads: born with their ids, and given all that the kernel keeps for each.
 use crate::builder::Builder;
+use crate::calls::Calls;
 use crate::creds::restore_creds;
 use crate::error::{RestoreError, RestoreResult};
 use crate::leader::{Patience, write_proc};
@@ -88,15 +89,19 @@ pub(crate) fn restore_thread(
     let flags = if size == 0 { flags | ALTSTACK_DISABLED } else { flags };
     let bytes: Vec<u8> =
         [address, u64::from(flags), size].iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let at = builder.place(&bytes)?.get();
-    builder.call("sigaltstack", &object, libc::SYS_sigaltstack, &[at, 0])?;
+    let mut calls = builder.calls();
+    let add = |calls: &mut Calls, call, nr, args: &[u64]| calls.add(call, object.clone(), nr, args);
+    let at = calls.place(&bytes);
+    add(&mut calls, "sigaltstack", libc::SYS_sigaltstack, &[at, 0]);
     if thread.robust_list.0 != 0 {
         let (head, len) = thread.robust_list;
-        builder.call("set_robust_list", &object, libc::SYS_set_robust_list, &[head, len])?;
+        add(&mut calls, "set_robust_list", libc::SYS_set_robust_list, &[head, len]);
     }
-    builder.call("set_tid_address", &object, libc::SYS_set_tid_address, &[thread.clear_child_tid])?;
-    let name = builder.place_path(&thread.comm)?.get();
-    builder.prctl("prctl(PR_SET_NAME)", &[PR_SET_NAME, name, 0, 0, 0])?;
+    add(&mut calls, "set_tid_address", libc::SYS_set_tid_address, &[thread.clear_child_tid]);
+    let name = calls.place(&[&thread.comm[..], &[0]].concat());
+    add(&mut calls, "prctl(PR_SET_NAME)", libc::SYS_prctl, &[PR_SET_NAME, name, 0, 0, 0]);
+    add(&mut calls, "prctl(PR_SET_PDEATHSIG)", libc::SYS_prctl, &[PR_SET_PDEATHSIG, 0, 0, 0, 0]);
+    builder.make(calls)?;
     restore_sched(thread)?;
     restore_pending(builder, &thread.pending, false)?;
     filters.restore(builder)?;
@@ -104,8 +109,6 @@ pub(crate) fn restore_thread(
     if thread.pdeathsig != 0 {
         let signal = u64::from(thread.pdeathsig.unsigned_abs());
         builder.prctl("prctl(PR_SET_PDEATHSIG)", &[PR_SET_PDEATHSIG, signal, 0, 0, 0])?;
-    } else {
-        builder.prctl("prctl(PR_SET_PDEATHSIG)", &[PR_SET_PDEATHSIG, 0, 0, 0, 0])?;
     }
     restore_registers(builder, thread)?;
     // Last: from here on the kernel writes to its area whenever the thread runs.

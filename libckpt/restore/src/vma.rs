@@ -1,5 +1,6 @@
 //! Mappings: each at its address, with what it maps and how.
 use crate::builder::Builder;
+use crate::calls::Calls;
 use crate::canonical;
 use crate::content::Contents;
 use crate::error::{RestoreError, RestoreResult};
@@ -31,43 +32,62 @@ const LATE_ADVICE: [(u64, i32); 6] = [
     (vma_flags::RANDOM, libc::MADV_RANDOM),
 ];
 
-/// The file that was opened last: libraries are mapped in several parts, one after the other.
+/// Maps mappings one after the other. What needs nothing of the calls before it waits for others to be made with it.
 #[derive(Debug, Default)]
-pub(crate) struct LastOpened(Option<(Vec<u8>, bool, u64)>);
+pub(crate) struct Mapper {
+    calls: Option<Calls>,
+    /// The file that was opened last: libraries are mapped in several parts.
+    last: Option<(Vec<u8>, bool, u64)>,
+}
 
-impl LastOpened {
-    /// Closes it.
-    pub(crate) fn close(&mut self, builder: &mut Builder<'_>) -> RestoreResult<()> {
-        if let Some((path, _, fd)) = self.0.take() {
-            builder.call("close", &String::from_utf8_lossy(&path), libc::SYS_close, &[fd])?;
+impl Mapper {
+    /// Closes the last file, and makes what still waits.
+    pub(crate) fn finish(mut self, builder: &mut Builder<'_>) -> RestoreResult<()> {
+        self.close(builder);
+        self.make(builder)
+    }
+
+    fn calls(&mut self, builder: &Builder<'_>) -> &mut Calls {
+        self.calls.get_or_insert_with(|| builder.calls())
+    }
+
+    fn make(&mut self, builder: &mut Builder<'_>) -> RestoreResult<()> {
+        self.calls.take().map_or(Ok(()), |calls| builder.make(calls))
+    }
+
+    fn close(&mut self, builder: &Builder<'_>) {
+        if let Some((path, _, fd)) = self.last.take() {
+            let object = String::from_utf8_lossy(&path).into_owned();
+            self.calls(builder).add("close", object, libc::SYS_close, &[fd]);
         }
-        Ok(())
     }
 
     /// As [`Self::open`], for writing: the description that is our descriptor `number`. One that open(2) makes would count as a writer of the file,
     /// which keeps it from being run.
     fn take(&mut self, builder: &mut Builder<'_>, path: Vec<u8>, number: u64) -> RestoreResult<u64> {
-        if let Some((last, true, fd)) = &self.0
+        if let Some((last, true, fd)) = &self.last
             && *last == path
         {
             return Ok(*fd);
         }
-        self.close(builder)?;
+        self.close(builder);
+        self.make(builder)?;
         let fd = take(builder, number)?;
-        self.0 = Some((path, true, fd));
+        self.last = Some((path, true, fd));
         Ok(fd)
     }
 
     fn open(&mut self, builder: &mut Builder<'_>, path: &[u8], writable: bool) -> RestoreResult<u64> {
-        if let Some((last, last_writable, fd)) = &self.0
+        if let Some((last, last_writable, fd)) = &self.last
             && last == path
             && *last_writable == writable
         {
             return Ok(*fd);
         }
-        self.close(builder)?;
+        self.close(builder);
+        self.make(builder)?;
         let fd = open(builder, path, writable)?;
-        self.0 = Some((path.to_vec(), writable, fd));
+        self.last = Some((path.to_vec(), writable, fd));
         Ok(fd)
     }
 }
@@ -139,7 +159,7 @@ pub(crate) fn map(
     contents: &mut Contents,
     image: &Image,
     vma: &VmaV1,
-    last: &mut LastOpened,
+    mapper: &mut Mapper,
 ) -> RestoreResult<()> {
     let has = |flag: u64| vma.flags & flag != 0;
     let may_write = vma.max_prot & PROT_WRITE != 0;
@@ -162,14 +182,14 @@ pub(crate) fn map(
             }
             let link = contents.shmem_link(image, *shmem)?;
             let fd = match contents.memfd(*shmem).filter(|_| may_write) {
-                Some(number) => last.take(builder, link, number)?,
-                None => last.open(builder, &link, may_write)?,
+                Some(number) => mapper.take(builder, link, number)?,
+                None => mapper.open(builder, &link, may_write)?,
             };
             (libc::MAP_SHARED, fd, *offset)
         }
         BackingV1::ShmemPrivate { shmem, offset } => {
             let link = contents.shmem_link(image, *shmem)?;
-            (libc::MAP_PRIVATE, last.open(builder, &link, false)?, *offset)
+            (libc::MAP_PRIVATE, mapper.open(builder, &link, false)?, *offset)
         }
         BackingV1::File { file, offset, shared } => {
             let path = match file.ghost {
@@ -185,7 +205,7 @@ pub(crate) fn map(
                 (true, false) => libc::MAP_SHARED,
                 (false, _) => libc::MAP_PRIVATE,
             };
-            (kind, last.open(builder, &path, file.writable)?, *offset)
+            (kind, mapper.open(builder, &path, file.writable)?, *offset)
         }
     };
     // The place is free: whatever is there would be ours.
@@ -198,13 +218,22 @@ pub(crate) fn map(
     }
     let (prot, flags) = (u64::from(vma.prot), u64::from(flags.unsigned_abs()));
     let args = [vma.start, vma.end - vma.start, prot, flags, fd, offset];
-    builder.call("mmap", &describe(vma), libc::SYS_mmap, &args)?;
-    advise(builder, vma, &EARLY_ADVICE)
+    let calls = mapper.calls(builder);
+    calls.add("mmap", describe(vma), libc::SYS_mmap, &args);
+    advise(calls, vma, &EARLY_ADVICE);
+    if calls.is_full() { mapper.make(builder) } else { Ok(()) }
 }
 
 /// Advice about pages that are there now.
-pub(crate) fn advise_late(builder: &mut Builder<'_>, vma: &VmaV1) -> RestoreResult<()> {
-    advise(builder, vma, &LATE_ADVICE)
+pub(crate) fn advise_late(builder: &mut Builder<'_>, vmas: &[VmaV1]) -> RestoreResult<()> {
+    let mut calls = builder.calls();
+    for vma in vmas {
+        advise(&mut calls, vma, &LATE_ADVICE);
+        if calls.is_full() {
+            builder.make(std::mem::replace(&mut calls, builder.calls()))?;
+        }
+    }
+    builder.make(calls)
 }
 
 /// Settings of a mapping that has its contents, when all others have their advice: the kernel keeps some by mapping, and until then neighbours are
@@ -253,19 +282,16 @@ pub(crate) fn seal(builder: &mut Builder<'_>, vma: &VmaV1) -> RestoreResult<()> 
     Ok(())
 }
 
-fn advise(builder: &mut Builder<'_>, vma: &VmaV1, table: &[(u64, i32)]) -> RestoreResult<()> {
+fn advise(calls: &mut Calls, vma: &VmaV1, table: &[(u64, i32)]) {
     if matches!(vma.backing, BackingV1::IoUring { .. } | BackingV1::PacketRings { .. }) {
-        return Ok(());
+        return;
     }
     for (_, advice) in table.iter().filter(|(flag, _)| vma.flags & flag != 0) {
         let args = [vma.start, vma.end - vma.start, u64::from(advice.unsigned_abs())];
-        let outcome = builder.remote.syscall(libc::SYS_madvise, &args)?;
-        if let Err(errno) = outcome {
-            // A kernel without huge pages or page merging.
-            tracing::warn!(advice, %errno, mapping = describe(vma), "advice is not restored");
-        }
+        // There are kernels without huge pages or page merging.
+        let object = format!("advice {advice} on {}", describe(vma));
+        calls.add_optional("madvise", object, libc::SYS_madvise, &args);
     }
-    Ok(())
 }
 
 /// A mapping as errors name it.

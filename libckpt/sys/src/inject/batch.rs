@@ -67,6 +67,13 @@ impl Batch {
         Slot { at, len, address: self.base.offset(u64::try_from(at).unwrap_or(u64::MAX)).get() }
     }
 
+    /// Sets `bytes` aside.
+    pub fn place(&mut self, bytes: &[u8]) -> Slot {
+        let slot = self.reserve(bytes.len());
+        self.data[slot.at..slot.at + slot.len].copy_from_slice(bytes);
+        slot
+    }
+
     /// Adds system call `nr`.
     pub fn call(&mut self, nr: i64, args: &[u64]) -> Call {
         let number = self.count();
