@@ -8,13 +8,12 @@ use crate::family::Step;
 use crate::lazy::Plan;
 use crate::leader::{self, Leader, Patience};
 use crate::namespaces::{Further, Whereabouts};
-use crate::pages::Ahead;
 use crate::records::Records;
 use crate::restore::RootBirth;
 use crate::thread::place_clone_args;
 use crate::{files, mm};
 use ckpt_image::Image;
-use ckpt_image::record::{MmId, VmaV1};
+use ckpt_image::record::MmId;
 use ckpt_sys::inject::{InjectError, Injector};
 use ckpt_sys::memory::ProcessMemory;
 use ckpt_sys::ptrace::{self, Stop};
@@ -22,7 +21,6 @@ use ckpt_sys::spawn::{CLONE_ARGS_SIZE, CloneArgs};
 use nix::errno::Errno;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::thread::Scope;
 
 const PR_SET_CHILD_SUBREAPER: u64 = 36;
 /// Pids that are tried for a helper whose pid does not matter.
@@ -74,16 +72,9 @@ pub(crate) struct Births<'a, 'c, 'm> {
     pub(crate) seats: &'a mut Seats<'c>,
 }
 
-impl<'a, 'm> Births<'a, '_, 'm> {
-    /// Makes all processes; threads of the scope help.
-    pub(crate) fn carry_out<'s>(
-        mut self,
-        steps: &[Step],
-        scope: &'s Scope<'s, '_>,
-    ) -> RestoreResult<(Family<'m>, Whereabouts)>
-    where
-        'a: 's,
-    {
+impl<'m> Births<'_, '_, 'm> {
+    /// Makes all processes.
+    pub(crate) fn carry_out(mut self, steps: &[Step]) -> RestoreResult<(Family<'m>, Whereabouts)> {
         let mut family = Family::new();
         // Pids of helpers that have none in the plan.
         let mut helpers = BTreeMap::new();
@@ -92,13 +83,11 @@ impl<'a, 'm> Births<'a, '_, 'm> {
             match *step {
                 Step::Birth { pid, parent: 0 } => {
                     let leader = Leader::spawn(pid, self.root)?;
-                    // It is the last that this process makes itself.
-                    let ahead = self.read_ahead(pid, scope)?;
                     let memory = open_memory(pid, slot)?;
                     let builder = Builder::new(leader::take_hold(pid, memory, self.records.mms())?);
                     self.seats.seat_process(pid, 0);
                     self.homes.insert(pid, None);
-                    self.settle(pid, &mut family, Member { leader, builder }, ahead)?;
+                    self.settle(pid, &mut family, Member { leader, builder })?;
                 }
                 Step::Birth { pid, parent } => {
                     let parent = real(parent);
@@ -124,7 +113,7 @@ impl<'a, 'm> Births<'a, '_, 'm> {
                     builder.apart = self.homes.get(&made).is_some_and(Option::is_some);
                     let stays = self.records.task(made).is_some();
                     self.further.settle(&mut builder, &mut self.whereabouts, (made, parent), stays)?;
-                    self.settle(made, &mut family, Member { leader, builder }, None)?;
+                    self.settle(made, &mut family, Member { leader, builder })?;
                 }
                 Step::Session { pid } => {
                     let builder = &mut member(&mut family, pid)?.builder;
@@ -209,25 +198,8 @@ impl<'a, 'm> Births<'a, '_, 'm> {
         builder.call("setpgid", &format!("group {pgid}"), libc::SYS_setpgid, &args).map(drop)
     }
 
-    /// Begins to read what of a process's memory is there before it runs.
-    fn read_ahead<'s>(&self, pid: i32, scope: &'s Scope<'s, '_>) -> RestoreResult<Option<Ahead>>
-    where
-        'a: 's,
-    {
-        let Some(task) = self.records.task(pid) else { return Ok(None) };
-        let (mm, _) = self.records.mm(task)?;
-        let now = |vma: &VmaV1| mm::is_now(mm, vma, self.late, &self.records.handled_faults);
-        Ok(Ahead::begin(scope, self.image, mm, now))
-    }
-
     /// Gives a process that was just made what its children may inherit.
-    fn settle(
-        &mut self,
-        pid: i32,
-        family: &mut Family<'m>,
-        mut member: Member<'m>,
-        ahead: Option<Ahead>,
-    ) -> RestoreResult<()> {
+    fn settle(&mut self, pid: i32, family: &mut Family<'m>, mut member: Member<'m>) -> RestoreResult<()> {
         if let Some(task) = self.records.task(pid) {
             let builder = &mut member.builder;
             if let Some(table) = self.records.own_table(task)? {
@@ -244,7 +216,6 @@ impl<'a, 'm> Births<'a, '_, 'm> {
                     mm,
                     parent,
                     (self.late, &self.records.handled_faults),
-                    ahead,
                 )?;
             }
         }

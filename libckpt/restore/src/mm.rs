@@ -4,7 +4,6 @@ use crate::content::Contents;
 use crate::error::{RestoreError, RestoreResult};
 use crate::inherited::Inherited;
 use crate::lazy::Plan;
-use crate::pages::Ahead;
 use crate::userfaultfd::HandledFaults;
 use crate::vma::{self, Mapper};
 use crate::{pages, vdso};
@@ -26,7 +25,7 @@ const PR_SET_MM_MAP: u64 = 14;
 const PR_SET_THP_DISABLE: u64 = 41;
 
 /// Gives the process the address space of the image, in place of what it inherited: a copy of `parent`, as that was restored, if there is one.
-/// What comes `late` stays empty, and what has its faults `handled`; `ahead` is what is read of all else of it, if nothing is inherited.
+/// What comes `late` stays empty, and what has its faults `handled`.
 pub(crate) fn restore_mm(
     builder: &mut Builder<'_>,
     contents: &mut Contents,
@@ -34,7 +33,6 @@ pub(crate) fn restore_mm(
     mm: &MmV1,
     parent: Option<&MmV1>,
     (late, handled): (Option<&Plan>, &HandledFaults),
-    ahead: Option<Ahead>,
 ) -> RestoreResult<()> {
     let stays = vdso::is_in_place(builder, mm)?;
     let inherited = Inherited::find(mm, parent.filter(|_| stays));
@@ -63,20 +61,15 @@ pub(crate) fn restore_mm(
     inherited.settle(builder, image)?;
     let copied = parent.filter(|_| !inherited.is_empty());
     Rc::clone(&contents.policies).restore_mappings(builder, mm, copied, |vma| inherited.has(vma))?;
-    let ahead = ahead.filter(|_| inherited.is_empty());
-    let now = |vma: &VmaV1| !inherited.has(vma) && is_now(mm, vma, late, handled);
-    pages::fill(builder.remote.pid(), builder.remote.memory(), image, mm, now, ahead)?;
+    let is_late = |vma: &VmaV1| late.is_some_and(|plan| plan.has(mm.id, vma));
+    let now = |vma: &VmaV1| !inherited.has(vma) && !is_late(vma) && !handled.has(mm.id, vma);
+    pages::fill(builder.remote.pid(), builder.remote.memory(), image, mm, now)?;
     vma::advise_late(builder, &mm.vmas)?;
     mm.vmas.iter().try_for_each(|vma| vma::finish(builder, vma))?;
     for key in (1..KEYS).filter(|key| used & !mm.protection_keys & (1 << key) != 0) {
         builder.call("pkey_free", &format!("protection key {key}"), libc::SYS_pkey_free, &[key])?;
     }
     Ok(())
-}
-
-/// Whether a mapping is filled before the program runs.
-pub(crate) fn is_now(mm: &MmV1, vma: &VmaV1, late: Option<&Plan>, handled: &HandledFaults) -> bool {
-    !late.is_some_and(|plan| plan.has(mm.id, vma)) && !handled.has(mm.id, vma)
 }
 
 /// Makes what mseal(2) had made unchangeable so again: when all children are born that have their own use for these addresses.

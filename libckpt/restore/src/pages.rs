@@ -1,9 +1,9 @@
 //! Pages of private memory, written into the process under construction.
 use crate::error::{RestoreError, RestoreResult};
 use crate::one_processor;
-use ckpt_image::Image;
 use ckpt_image::page::{PAGE_SIZE, Space};
-use ckpt_image::record::{BackingV1, MmId, MmV1, VmaV1};
+use ckpt_image::record::{BackingV1, MmV1, VmaV1};
+use ckpt_image::{Image, PageReader};
 use ckpt_sys::RemoteAddr;
 use ckpt_sys::memory::ProcessMemory;
 use nix::sys::uio::{RemoteIoVec, process_vm_writev};
@@ -11,8 +11,6 @@ use nix::unistd::Pid;
 use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread::{Builder, Scope};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Pages that one thread takes at a time: a multiple of what the image delivers at once.
@@ -27,84 +25,22 @@ struct Share {
     zero_absent: bool,
 }
 
-/// Pages of an address space that another thread reads while the process is made that they are for.
-#[derive(Debug)]
-pub(crate) struct Ahead {
-    mm: MmId,
-    pages: Receiver<RestoreResult<(u64, Vec<u8>)>>,
-}
-
-impl Ahead {
-    /// Begins to read those of all mappings that are `wanted`; None: there are none, or so many that they are better read when they can be written. This process cannot fork until
-    /// the thread has ended.
-    pub(crate) fn begin<'s>(
-        scope: &'s Scope<'s, '_>,
-        image: &'s Image,
-        mm: &MmV1,
-        wanted: impl Fn(&VmaV1) -> bool,
-    ) -> Option<Self> {
-        let shares: Vec<Share> = mm.vmas.iter().filter(|vma| wanted(vma)).flat_map(shares).collect();
-        if shares.is_empty() || shares.iter().map(Share::len).sum::<u64>() > SHARE {
-            return None;
-        }
-        let (sender, pages) = channel();
-        let id = mm.id;
-        let read = move || {
-            let mut reader = image.reader();
-            let given_up = || RestoreError::Inconsistent { what: "nobody waits for these pages".into() };
-            let outcome = shares.into_iter().try_for_each(|share| {
-                reader.for_each_run::<RestoreError>(Space::Private(id), share.pages, &mut |page, bytes| {
-                    sender.send(Ok((page, bytes.to_vec()))).map_err(|_| given_up())
-                })
-            });
-            if let Err(error) = outcome {
-                let _ = sender.send(Err(error));
-            }
-        };
-        // Where there can be no thread, they are read when it is their turn.
-        let thread = one_processor::on_all(|| Builder::new().spawn_scoped(scope, read));
-        thread.is_ok().then_some(Self { mm: id, pages })
-    }
-
-    fn write(self, pid: i32, memory: &ProcessMemory) -> RestoreResult<()> {
-        for read in self.pages {
-            let (page, bytes) = read?;
-            write(pid, memory, page * PAGE, &bytes)?;
-        }
-        Ok(())
-    }
-}
-
-impl Share {
-    fn len(&self) -> u64 {
-        self.pages.end - self.pages.start
-    }
-}
-
-/// Fills the private memory of all mappings that are `wanted`, with what was read `ahead` if that is what they have.
+/// Fills the private memory of all mappings that are `wanted`.
 pub(crate) fn fill(
     pid: i32,
     memory: &ProcessMemory,
     image: &Image,
     mm: &MmV1,
     wanted: impl Fn(&VmaV1) -> bool,
-    ahead: Option<Ahead>,
 ) -> RestoreResult<()> {
     let space = Space::Private(mm.id);
     let shares: Vec<Share> = mm.vmas.iter().filter(|vma| wanted(vma)).flat_map(shares).collect();
-    if let Some(ahead) = ahead.filter(|ahead| ahead.mm == mm.id) {
-        shares.iter().try_for_each(|share| put_zeros(pid, memory, image, space, share))?;
-        return ahead.write(pid, memory);
-    }
-    let total: u64 = shares.iter().map(Share::len).sum();
+    let total: u64 = shares.iter().map(|share| share.pages.end - share.pages.start).sum();
     let next = AtomicUsize::new(0);
     let work = || -> RestoreResult<()> {
         let mut reader = image.reader();
         while let Some(share) = shares.get(next.fetch_add(1, Ordering::Relaxed)) {
-            put_zeros(pid, memory, image, space, share)?;
-            reader.for_each_run::<RestoreError>(space, share.pages.clone(), &mut |page, bytes| {
-                write(pid, memory, page * PAGE, bytes)
-            })?;
+            fill_share(pid, memory, image, &mut reader, space, share)?;
         }
         Ok(())
     };
@@ -143,24 +79,25 @@ fn shares(vma: &VmaV1) -> Vec<Share> {
     shares
 }
 
-/// Zeros where the mapping would show something else.
-fn put_zeros(
+fn fill_share(
     pid: i32,
     memory: &ProcessMemory,
     image: &Image,
+    reader: &mut PageReader<'_>,
     space: Space,
     share: &Share,
 ) -> RestoreResult<()> {
-    if !share.zero_absent {
-        return Ok(());
-    }
-    let zeros = vec![0; PAGE_SIZE];
-    for run in image.runs(space, share.pages.clone()).iter().filter(|run| !run.present) {
-        for page in run.first_page..run.first_page + run.count {
-            write(pid, memory, page * PAGE, &zeros)?;
+    if share.zero_absent {
+        let zeros = vec![0; PAGE_SIZE];
+        for run in image.runs(space, share.pages.clone()).iter().filter(|run| !run.present) {
+            for page in run.first_page..run.first_page + run.count {
+                write(pid, memory, page * PAGE, &zeros)?;
+            }
         }
     }
-    Ok(())
+    reader.for_each_run::<RestoreError>(space, share.pages.clone(), &mut |page, bytes| {
+        write(pid, memory, page * PAGE, bytes)
+    })
 }
 
 /// Brings pages that were inherited to what the image has of `space` there: those that are the same by chance stay shared.

@@ -120,7 +120,7 @@ pub fn restore(request: &RestoreRequest<'_>) -> Result<Restored, RestoreError> {
     };
     step("restore.prepared");
     let one_processor = OneProcessor::stay();
-    let (mut family, whereabouts) = std::thread::scope(|scope| births.carry_out(&steps, scope))?;
+    let (mut family, whereabouts) = births.carry_out(&steps)?;
     step("restore.born");
     further.make_late_clocks(&mut family)?;
     further.mount_late(&mut family, &whereabouts, &records.inner_pids)?;
@@ -208,7 +208,7 @@ fn hand_over(
         let builder = &mut birth::member(family, task.pid)?.builder;
         if !filling.hand_over(builder, mm)? {
             let late = |vma: &VmaV1| filling.plan().has(mm.id, vma);
-            pages::fill(task.pid, builder.remote.memory(), image, mm, late, None)?;
+            pages::fill(task.pid, builder.remote.memory(), image, mm, late)?;
         }
     }
     Ok(())
