@@ -19,6 +19,13 @@ pub struct HotPages {
     pub(crate) interval: Streaks,
 }
 
+impl HotPages {
+    /// Runs of pages that something is known of.
+    pub(crate) fn runs(&self) -> usize {
+        self.pause.0.len() + self.interval.0.len()
+    }
+}
+
 /// A run of pages with the same past.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Run {

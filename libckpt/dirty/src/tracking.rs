@@ -4,6 +4,9 @@ use crate::tracker::Tracker;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
+/// Runs of hot pages that are told of in all: they travel from one process of ours to another, some 20 bytes each.
+const RUNS: usize = 1 << 16;
+
 /// What outlives a capture: each process's userfaultfd. A capture that fails after its first scan has used up what the pages told; then
 /// drop the whole of it, and the next capture takes all pages.
 #[derive(Debug, Default)]
@@ -28,10 +31,18 @@ impl Tracking {
         self
     }
 
-    /// What is known of pages, by pid.
+    /// What is known of pages, by pid: of so many processes that it takes [`RUNS`] runs of them to tell.
     #[must_use]
     pub fn hot_pages(&self) -> BTreeMap<i32, HotPages> {
-        self.trackers.iter().map(|(pid, tracker)| (*pid, tracker.hot_pages().clone())).collect()
+        let mut left = RUNS;
+        let all = self.trackers.iter().map(|(pid, tracker)| (*pid, tracker.hot_pages()));
+        let fits = |(_, hot): &(i32, &HotPages)| {
+            let runs = hot.runs();
+            let fits = runs <= left;
+            left -= if fits { runs } else { left };
+            fits
+        };
+        all.filter(|(_, hot)| hot.runs() > 0).take_while(fits).map(|(pid, hot)| (pid, hot.clone())).collect()
     }
 
     /// The userfaultfds by pid, to be handed to another process of ours.
@@ -59,5 +70,26 @@ impl Tracking {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.trackers.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_of_hot_pages_is_bounded() {
+        let pages: Vec<_> = (0..4096).map(|page| page << 13..(page << 13) + 0x1000).collect();
+        let mut tracking = Tracking::default();
+        tracking.tracker(1);
+        for pid in 2..200 {
+            // Nothing of it is unprotected: that process need not be there.
+            tracking
+                .tracker(pid)
+                .end(Some(&pages.iter().map(|page| page.start << 4..page.end << 4).collect::<Vec<_>>()));
+        }
+        let told = tracking.hot_pages();
+        assert!(!told.contains_key(&1) && told.contains_key(&2) && !told.contains_key(&199));
+        assert!(told.values().map(HotPages::runs).sum::<usize>() <= RUNS);
     }
 }
