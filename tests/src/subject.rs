@@ -164,6 +164,24 @@ impl Subject {
         assert_eq!(self.wait_for_verdict(self.pid(), "restored"), wanted, "verdict of the subject");
     }
 
+    /// Restores checkpoints of it one after the other, each with the verdict that the copy must come to. It runs no more.
+    ///
+    /// # Panics
+    /// When a copy finds something else.
+    #[track_caller]
+    pub fn must_come_back(
+        &self,
+        sandbox: &Sandbox,
+        saved: impl IntoIterator<Item = (impl AsRef<str>, String)>,
+    ) {
+        for (id, verdict) in saved {
+            self.reset();
+            let restored = sandbox.restore(id.as_ref());
+            self.verdict_must_be(&verdict);
+            restored.wait_gone();
+        }
+    }
+
     /// Takes `go` and the verdict away, for a restored copy to be asked again.
     pub fn reset(&self) {
         let _ = fs::remove_file(self.dir.join("go"));

@@ -38,12 +38,7 @@ fn must_be_well(sandbox: &Sandbox, mut subject: Subject, rounds: u32, saved: &[(
     subject.verdict_must_be(&format!("round {rounds}"));
     assert!(subject.process.wait().success());
     (1..=rounds).for_each(|n| subject.forget(&format!("dirty-{n}")));
-    for (id, round) in saved {
-        subject.reset();
-        let restored = sandbox.restore(id);
-        subject.verdict_must_be(&format!("round {round}"));
-        restored.wait_gone();
-    }
+    subject.must_come_back(sandbox, saved.iter().map(|(id, round)| (id, format!("round {round}"))));
 }
 
 #[test]

@@ -26,12 +26,7 @@ fn pages_dirty(saved: &serde_json::Value) -> u64 {
 fn must_restore(sandbox: &Sandbox, mut subject: Subject, rounds: u64, saved: &[(&str, u64)]) {
     subject.process.kill();
     (1..=rounds).for_each(|round| subject.forget(&format!("rewrite-{round}")));
-    for (id, round) in saved {
-        subject.reset();
-        let restored = sandbox.restore(id);
-        subject.verdict_must_be(&format!("round {round}"));
-        restored.wait_gone();
-    }
+    subject.must_come_back(sandbox, saved.iter().map(|(id, round)| (id, format!("round {round}"))));
 }
 
 #[test]

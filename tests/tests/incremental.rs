@@ -97,12 +97,8 @@ fn every_member_of_a_chain_restores() {
     isolated(|sandbox| {
         let (mut subject, ids) = save_each_step(sandbox);
         subject.process.kill();
-        for (n, id) in ids.iter().enumerate().rev() {
-            subject.reset();
-            let restored = sandbox.restore(id);
-            subject.verdict_must_be(&format!("step {n}"));
-            restored.wait_gone();
-        }
+        subject
+            .must_come_back(sandbox, ids.iter().enumerate().rev().map(|(n, id)| (id, format!("step {n}"))));
     });
 }
 

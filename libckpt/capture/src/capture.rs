@@ -35,6 +35,7 @@ use ckpt_sys::lent_memory::LentMemory;
 use ckpt_sys::namespace::Namespace;
 use ckpt_sys::{SysError, heap};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
@@ -193,12 +194,18 @@ fn capture_job(request: CaptureRequest<'_>) -> CaptureResult<Captured> {
     let held = match request.after {
         After::Run => {
             tree.thaw();
-            frozen.end_tracking(&mut tracking, writer.kind(), &memory_stats);
             None
         }
         After::Kill => Some(tree),
     };
     point("capture.thawed")?;
+    for (pid, written) in frozen.written(&mut memory_stats) {
+        // A full checkpoint takes all pages, written or not.
+        let told = (writer.kind() == Kind::Incremental).then_some(&written[..]);
+        if held.is_none() {
+            tracking.tracker(pid).end(told);
+        }
+    }
     drop(urgent);
     writer.be_patient();
     let (kind, parent) = (writer.kind(), parent);
@@ -406,14 +413,17 @@ impl Frozen {
         self.processes.iter().map(|process| process.task().pid).collect()
     }
 
-    /// The threads run again: what they write each time is left unprotected.
-    fn end_tracking(&self, tracking: &mut Tracking, kind: Kind, stats: &MemoryStats) {
+    /// The pages that each address space has written since the last checkpoint, before the freeze or after, with a process that has it; they are counted in `stats`.
+    fn written(&self, stats: &mut MemoryStats) -> Vec<(i32, Vec<Range<u64>>)> {
+        let mut all = Vec::new();
         for (pid, dirty) in self.processes.iter().filter_map(ProcessState::pages_dirty) {
-            let early = stats.precopied.get(&pid).into_iter().flatten();
-            let written = merged(early.chain(dirty).cloned().collect());
-            // A full checkpoint takes all pages, written or not.
-            tracking.tracker(pid).end((kind == Kind::Incremental).then_some(&written));
+            let mut written = stats.precopied.remove(&pid).unwrap_or_default();
+            written.extend_from_slice(dirty);
+            let written = merged(written);
+            stats.dirty += written.iter().map(pages::count).sum::<u64>();
+            all.push((pid, written));
         }
+        all
     }
 
     fn store(

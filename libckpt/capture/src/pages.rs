@@ -226,7 +226,7 @@ pub(crate) fn store(
     let space = Space::Private(mm.id);
     let Copied { found, copies, cloned } = copied;
     // Before what has been dropped since is told of.
-    store_early(stats.early.remove(&found.pid).unwrap_or_default(), found.dirty.clone(), space, writer)?;
+    store_early(stats.early.remove(&found.pid).unwrap_or_default(), found.dirty, space, writer)?;
     for range in &found.live {
         writer.live(space, range.start / PAGE, count(range))?;
         for range in gaps(range, &within(&found.populated, range)) {
@@ -248,9 +248,6 @@ pub(crate) fn store(
         )?;
     }
     stats.scanned += found.populated.iter().map(count).sum::<u64>();
-    let mut dirty = stats.precopied.remove(&found.pid).unwrap_or_default();
-    dirty.extend(found.dirty);
-    stats.dirty += union(dirty);
     Ok(())
 }
 
@@ -295,11 +292,6 @@ pub(crate) fn store_objects(
     stats.scanned += objects_pages(objects);
     stats.dirty += objects_pages(objects);
     Ok(())
-}
-
-/// Pages in any of the ranges.
-fn union(ranges: Vec<Range<u64>>) -> u64 {
-    merged(ranges).iter().map(count).sum()
 }
 
 /// Pages of memory objects and unlinked files.

@@ -26,7 +26,9 @@ impl Tracking {
     #[must_use]
     pub fn with_hot_pages(mut self, hot: BTreeMap<i32, HotPages>) -> Self {
         for (pid, hot) in hot {
-            self.trackers.get_mut(&pid).into_iter().for_each(|tracker| tracker.set_hot_pages(hot.clone()));
+            if let Some(tracker) = self.trackers.get_mut(&pid) {
+                tracker.set_hot_pages(hot);
+            }
         }
         self
     }

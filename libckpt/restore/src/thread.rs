@@ -100,7 +100,6 @@ pub(crate) fn restore_thread(
     add(&mut calls, "set_tid_address", libc::SYS_set_tid_address, &[thread.clear_child_tid]);
     let name = calls.place(&[&thread.comm[..], &[0]].concat());
     add(&mut calls, "prctl(PR_SET_NAME)", libc::SYS_prctl, &[PR_SET_NAME, name, 0, 0, 0]);
-    add(&mut calls, "prctl(PR_SET_PDEATHSIG)", libc::SYS_prctl, &[PR_SET_PDEATHSIG, 0, 0, 0, 0]);
     builder.make(calls)?;
     restore_sched(thread)?;
     restore_pending(builder, &thread.pending, false)?;
@@ -109,6 +108,9 @@ pub(crate) fn restore_thread(
     if thread.pdeathsig != 0 {
         let signal = u64::from(thread.pdeathsig.unsigned_abs());
         builder.prctl("prctl(PR_SET_PDEATHSIG)", &[PR_SET_PDEATHSIG, signal, 0, 0, 0])?;
+    } else {
+        // Not before: until then it may be what ends the process with us.
+        builder.prctl("prctl(PR_SET_PDEATHSIG)", &[PR_SET_PDEATHSIG, 0, 0, 0, 0])?;
     }
     restore_registers(builder, thread)?;
     // Last: from here on the kernel writes to its area whenever the thread runs.
